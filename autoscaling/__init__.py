@@ -1,0 +1,1 @@
+"""How many replicas the queue asks for."""

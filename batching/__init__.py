@@ -1,0 +1,1 @@
+"""From single requests to full batches."""

@@ -1,0 +1,1 @@
+"""Answers remembered: right first, then fast."""

@@ -1,0 +1,1 @@
+"""The roof: everything above put on Ray Serve."""

@@ -1,0 +1,1 @@
+"""Programs a newcomer can copy; a test runs each."""

@@ -1,0 +1,1 @@
+"""The ground floor: the nouns every other package shares."""

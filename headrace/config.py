@@ -1,0 +1,131 @@
+"""One typed document: what to serve, from where, and within which limits."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from headrace.errors import ConfigRejected
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+def check_name(name: str) -> str:
+    """The name of a model or version, unchanged; ValueError when it could not be a folder of its own."""
+    if not _NAME.fullmatch(name) or not name.strip("."):
+        raise ValueError("a name has 1 to 64 of the characters A-Z a-z 0-9 _ . - and is not made of dots")
+    return name
+
+
+Name = Annotated[str, AfterValidator(check_name)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class HttpConfig(_Part):
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=1, le=65535)
+
+
+class LimitsConfig(_Part):
+    body_mib: int = Field(default=64, ge=1, le=4096)  # on the wire, and again after decompression
+    body_timeout_s: float = Field(default=30.0, gt=0, le=3600)
+    json_depth: int = Field(default=32, ge=4, le=200)
+    tensors: int = Field(default=64, ge=1, le=4096)
+    rank: int = Field(default=16, ge=1, le=32)
+
+
+class CacheConfig(_Part):
+    enabled: bool = True
+    url: str | None = None  # None: a private embedded server on this machine
+    prefix: str = "headrace:"
+    ttl_s: float = Field(default=3600.0, gt=0)
+    memory_mib: float = Field(default=64.0, ge=0)  # in each gateway
+    redis_mib: int = Field(default=256, ge=1)  # of the embedded server
+    timeout_ms: float = Field(default=50.0, gt=0, le=10_000)
+
+
+class BatchingConfig(_Part):
+    """`exact` stacks equal shapes only; `nearest` pads the oldest request and its nearest
+    neighbours in length to one shape; `auto` takes what the model's manifest recommends."""
+
+    grouping: Literal["auto", "exact", "nearest"] = "auto"
+    max_batch: int = Field(default=8, ge=1, le=4096)  # rows
+    max_wait_ms: float = Field(default=0.0, ge=0, le=10_000)  # for a fuller group, when the engine is free
+    max_queue: int = Field(default=2048, ge=1)  # requests that may wait
+    permits: int = Field(default=1, ge=1, le=16)  # groups in the engine at the same time
+
+
+class ModelConfig(_Part):
+    versions: list[Name] = []  # the last one answers; empty: the newest in the repository
+    placement: Literal["inline", "replicas"] = "inline"
+    replicas: int = Field(default=1, ge=1, le=1000)  # only for placement "replicas"
+    num_gpus: float = Field(default=0.0, ge=0)  # of each replica
+    threads: int = Field(default=1, ge=1, le=256)  # of each engine
+    cache: bool = True
+    batching: BatchingConfig = BatchingConfig()
+
+
+class Config(_Part):
+    repository: str = "models"
+    gateways: int = Field(default=2, ge=1, le=1000)  # gateway replicas
+    http: HttpConfig = HttpConfig()
+    limits: LimitsConfig = LimitsConfig()
+    cache: CacheConfig = CacheConfig()
+    models: dict[Name, ModelConfig] = Field(min_length=1)
+
+
+def parse_config(document: object) -> Config:
+    """A checked Config; ConfigRejected names each wrong key, its value and what is allowed."""
+    try:
+        return Config.model_validate(document)
+    except ValidationError as err:
+        raise ConfigRejected("\n".join(_explain(problem) for problem in err.errors())) from err
+
+
+def load_config(path: Path) -> Config:
+    """Read YAML (JSON is YAML too). A relative `repository` is taken from the file's folder."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as err:
+        raise ConfigRejected(f"no configuration file {path}") from err
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as err:
+        raise ConfigRejected(f"{path} cannot be read as YAML: {err}") from err
+    if not isinstance(document, dict):
+        raise ConfigRejected(f"{path} must hold a mapping with the key 'models'")
+    config = parse_config(document)
+    root = Path(config.repository)
+    return (
+        config
+        if root.is_absolute()
+        else config.model_copy(update={"repository": str((path.parent / root).resolve())})
+    )
+
+
+def _explain(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"] if part != "[key]")
+    if problem["type"] == "extra_forbidden":
+        allowed = _allowed_keys(problem["loc"][:-1])
+        near = difflib.get_close_matches(str(problem["loc"][-1]), allowed, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"unknown key {where!r} (value {problem['input']!r}); allowed: {', '.join(allowed)}{hint}"
+    return f"{where or 'document'}: {problem['msg']}; got {problem['input']!r}"
+
+
+def _allowed_keys(loc: tuple[Any, ...]) -> list[str]:
+    part: Any = Config
+    for step in loc:
+        if part is Config and step == "models":
+            part = dict
+        elif part is dict:
+            part = ModelConfig
+        else:
+            part = part.model_fields[step].annotation
+    return sorted(part.model_fields)

@@ -1,0 +1,56 @@
+"""Every metric: its name, kind, unit, labels and buckets, once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """One metric. Ray's Prometheus port puts `ray_` before the name."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    description: str
+    labels: tuple[str, ...]
+    buckets: tuple[float, ...] = ()
+
+
+_MODEL = ("model", "version")
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+_ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+_RATIO = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
+
+REQUEST_LATENCY = MetricSpec(
+    "headrace_request_latency_seconds",
+    "histogram",
+    "From the request in the gateway to its answer, cache hits included.",
+    _MODEL,
+    _SECONDS,
+)
+QUEUE_DEPTH = MetricSpec(
+    "headrace_queue_depth_rows", "gauge", "Rows waiting for the engine of this replica.", _MODEL
+)
+BATCH_ROWS = MetricSpec("headrace_batch_rows", "histogram", "Rows in an executed batch.", _MODEL, _ROWS)
+BATCH_FILL = MetricSpec(
+    "headrace_batch_fill_ratio",
+    "histogram",
+    "Useful elements of an executed batch divided by all of its elements, padding included.",
+    _MODEL,
+    _RATIO,
+)
+CACHE_REQUESTS = MetricSpec(
+    "headrace_cache_requests_total",
+    "counter",
+    "Requests by where the answer came from: memory, redis, flight (shared computation), miss.",
+    (*_MODEL, "tier"),
+)
+ERRORS = MetricSpec(
+    "headrace_errors_total", "counter", "Requests answered with an error, by its kind.", (*_MODEL, "kind")
+)
+CACHE_FAULTS = MetricSpec(
+    "headrace_cache_faults_total", "counter", "Cache operations that failed and were treated as a miss.", ()
+)
+
+ALL = (REQUEST_LATENCY, QUEUE_DEPTH, BATCH_ROWS, BATCH_FILL, CACHE_REQUESTS, ERRORS, CACHE_FAULTS)

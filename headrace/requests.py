@@ -1,0 +1,62 @@
+"""One question to a model and its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from headrace.tensors import TensorMap
+
+Scalar = str | int | float | bool
+CacheMode = Literal["use", "bypass"]
+# Where an answer came from: computed now, an in-process hit, a shared hit, or another
+# request's computation of the same key that was already under way.
+Tier = Literal["off", "miss", "memory", "redis", "flight"]
+
+
+@dataclass(frozen=True, slots=True)
+class InferRequest:
+    """What a caller asks: a model, optionally one version, and its input tensors."""
+
+    model: str
+    inputs: TensorMap
+    version: str | None = None  # None: the version the server has chosen
+    outputs: tuple[str, ...] = ()  # empty: every output
+    id: str = ""
+    parameters: Mapping[str, Scalar] = field(default_factory=dict)  # those that the model may see
+    timeout_s: float | None = None
+    cache: CacheMode = "use"
+    tenant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the time of one request went, and the batch it ran in."""
+
+    queued_s: float = 0.0
+    ran_s: float = 0.0
+    batch_rows: int = 0
+    tier: Tier = "off"
+
+    def from_tier(self, tier: Tier) -> Timings:
+        return replace(self, tier=tier)
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a backend gives back: output tensors and where the time went."""
+
+    outputs: TensorMap
+    timings: Timings = Timings()
+
+
+@dataclass(frozen=True, slots=True)
+class InferResponse:
+    """What a caller gets: the output tensors, and which version made them."""
+
+    model: str
+    version: str
+    outputs: TensorMap
+    id: str = ""
+    timings: Timings = Timings()

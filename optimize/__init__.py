@@ -1,0 +1,1 @@
+"""A model made smaller and faster, offline, within an accuracy budget."""
