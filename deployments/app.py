@@ -1,0 +1,87 @@
+"""Configuration -> Serve applications, for `serve run`, `serve deploy`, KubeRay and our own CLI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ray import serve
+from ray.serve import Application
+
+from deployments.gateway import Gateway, app_name, chosen_versions
+from deployments.model import ModelReplica
+from engines.artifact import Repository
+from headrace.config import Config
+
+GATEWAY_APP = "headrace"
+# Serve's own cap on what a replica may hold; our queues refuse earlier, with a clear answer.
+MAX_ONGOING = 8192
+STOP_TIMEOUT_S = 10
+
+
+def gateway(config: Config) -> Application:
+    """The application at route "/": every model of the configuration behind one ingress."""
+    deployment = serve.deployment(
+        name="Gateway",
+        num_replicas=config.gateways,
+        max_ongoing_requests=MAX_ONGOING,
+        graceful_shutdown_timeout_s=STOP_TIMEOUT_S,
+        ray_actor_options={"num_cpus": 1},
+    )(serve.ingress()(Gateway))
+    return deployment.bind(pinned(config).model_dump())
+
+
+def model(config: Config, name: str, version: str) -> Application:
+    """The application without a route that holds one version's replicas (placement "replicas")."""
+    entry = config.models[name]
+    deployment = serve.deployment(
+        name="Model",
+        num_replicas=entry.replicas,
+        max_ongoing_requests=MAX_ONGOING,
+        graceful_shutdown_timeout_s=STOP_TIMEOUT_S,
+        ray_actor_options={"num_cpus": entry.threads, "num_gpus": entry.num_gpus},
+    )(ModelReplica)
+    return deployment.bind(config.model_dump(), name, version)
+
+
+def pinned(config: Config) -> Config:
+    """The same configuration with every version named, so that all replicas serve the same ones."""
+    repository = Repository(Path(config.repository))
+    models = {
+        name: entry.model_copy(update={"versions": chosen_versions(repository, name, entry)})
+        for name, entry in config.models.items()
+    }
+    return config.model_copy(update={"models": models})
+
+
+def deploy(config: Config) -> None:
+    """Run or update all applications on the cluster this process is connected to, replicas first.
+
+    Applications of a former configuration that are not wanted any more are deleted last.
+    """
+    config = pinned(config)
+    wanted = {GATEWAY_APP}
+    for name, entry in config.models.items():
+        if entry.placement == "replicas":
+            for version in entry.versions:
+                wanted.add(app_name(name, version))
+                serve.run(model(config, name, version), name=app_name(name, version), route_prefix=None)
+    serve.run(gateway(config), name=GATEWAY_APP, route_prefix="/")
+    for name in set(serve.status().applications) - wanted:
+        serve.delete(name)
+
+
+def num_cpus(config: Config) -> int:
+    """The CPUs that the applications ask Ray for."""
+    return config.gateways + sum(
+        entry.replicas * entry.threads * max(1, len(entry.versions))
+        for entry in config.models.values()
+        if entry.placement == "replicas"
+    )
+
+
+def run(args: dict[str, Any]) -> Application:
+    """Builder for `serve run deployments.app:run config=FILE`; placement "inline" only."""
+    from headrace.config import load_config
+
+    return gateway(load_config(Path(args["config"])))

@@ -1,0 +1,222 @@
+"""A Ray cluster of our own on this machine: started with the right flags, ended to the last process.
+
+Ray's throughput flags and HAProxy must be set before Ray starts, and must not be set in a driver
+that calls handles: so Ray is started as a child with an environment of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+from deployments.ports import check_port, free_ports
+from headrace.config import HttpConfig
+from headrace.errors import EngineUnavailable
+
+ROOT = Path(__file__).resolve().parent.parent
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 20.0
+MAX_MESSAGE = 256 << 20  # between replicas; Ray's own default refuses tensors over 4 MiB
+
+# HAProxy's statistics page has no setting for its address, and a front for one machine is nobody
+# else's business: the configuration that Ray writes is narrowed to the loopback before each start.
+_LOOPBACK_HAPROXY = """#!/bin/sh
+for word in "$@"; do
+  case "$last" in -f) sed -i -e 's/bind \\*:/bind 127.0.0.1:/' -e 's/bind :/bind 127.0.0.1:/' "$word" ;; esac
+  last=$word
+done
+exec "{binary}" "$@"
+"""
+
+
+class LocalCluster:
+    """One Ray head on this machine. Use as a context manager: leaving it ends all that was started."""
+
+    def __init__(self, http: HttpConfig, *, num_cpus: int, throughput: bool = True) -> None:
+        self._http = http
+        self._num_cpus = max(num_cpus, os.cpu_count() or 1)
+        self._throughput = throughput
+        self._folder: Path | None = None
+        self._ray: subprocess.Popen[bytes] | None = None
+        self._started: dict[int, float] = {}  # process -> when it was created
+        self.address = ""
+        self.metrics_port = 0
+
+    def __enter__(self) -> LocalCluster:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start Ray and connect this process to it."""
+        check_port(self._http.host, self._http.port)
+        self._folder = Path(tempfile.mkdtemp(prefix="headrace-"))
+        gcs, client, dashboard, agent, stats, proxy_metrics, fallback, self.metrics_port = free_ports(8)
+        self.address = f"127.0.0.1:{gcs}"
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+        command += ["--node-ip-address=127.0.0.1", f"--port={gcs}", f"--num-cpus={self._num_cpus}"]
+        command += [f"--ray-client-server-port={client}", f"--dashboard-port={dashboard}"]
+        command += ["--include-dashboard=false", f"--dashboard-agent-listen-port={agent}"]
+        command += [f"--metrics-export-port={self.metrics_port}", "--disable-usage-stats"]
+        with (self._folder / "ray.log").open("wb") as log:
+            self._ray = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
+                command,
+                env={**os.environ, **self._flags(stats, proxy_metrics, fallback)},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C reaches this process only, which then ends Ray in order
+            )
+        try:
+            self._connect()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _flags(self, stats_port: int, metrics_port: int, fallback_port: int) -> dict[str, str]:
+        assert self._folder is not None
+        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        flags = {
+            "PYTHONPATH": os.pathsep.join(paths),
+            "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(MAX_MESSAGE),
+        }
+        if not self._throughput:
+            return flags
+        flags |= {
+            "RAY_SERVE_ENABLE_HA_PROXY": "1",
+            "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+            "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+            "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
+            "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
+            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback_port),
+            # Replicas keep listening this long after they left HAProxy's table, which on one machine
+            # is told within a moment; Ray's 30 s would be spent on every stop and update.
+            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(self._folder / "haproxy.cfg"),
+            "RAY_SERVE_HAPROXY_SOCKET_PATH": str(self._folder / "admin.sock"),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(self._folder),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(self._folder / "server-state"),
+            "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
+            "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "10",
+        }
+        if self._http.host == "127.0.0.1":
+            flags["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(self._loopback_haproxy())
+        return flags
+
+    def _loopback_haproxy(self) -> Path:
+        from ray.serve._private.haproxy import get_haproxy_binary
+
+        assert self._folder is not None
+        script = self._folder / "haproxy"
+        script.write_text(_LOOPBACK_HAPROXY.replace("{binary}", get_haproxy_binary()))
+        script.chmod(script.stat().st_mode | stat.S_IXUSR)
+        return script
+
+    def _connect(self) -> None:
+        import ray
+
+        assert self._ray is not None
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            if self._ray.poll() is not None:
+                raise EngineUnavailable(f"Ray did not start: {self._last_words()}")
+            try:
+                connect(self.address)
+                break
+            except (ConnectionError, RuntimeError, ValueError) as err:
+                ray.shutdown()
+                if time.monotonic() > deadline:
+                    raise EngineUnavailable(f"Ray did not answer within {START_TIMEOUT_S:g} s") from err
+                time.sleep(0.5)
+        start_serve(self._http)
+        self._remember()
+
+    def _last_words(self) -> str:
+        assert self._folder is not None
+        lines = (self._folder / "ray.log").read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+    def _remember(self) -> None:
+        """Note every process below Ray, so that none is missed when its parent is gone."""
+        if self._ray is None:
+            return
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for process in psutil.Process(self._ray.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    self._started[process.pid] = process.create_time()
+
+    def stop(self) -> None:
+        """End Serve, Ray and HAProxy, by process id; safe to call twice."""
+        import ray
+        from ray import serve
+
+        self._remember()
+        if ray.is_initialized():
+            with contextlib.suppress(Exception):  # Ray may be half dead: what is left ends below
+                serve.shutdown()
+            self._remember()
+            ray.shutdown()
+        if self._ray is not None:
+            self._remember()
+            _end([_process for _process in [_find(self._ray.pid)] if _process], STOP_TIMEOUT_S)
+            self._ray.wait(STOP_TIMEOUT_S)
+            self._ray = None
+        left = [process for pid, born in self._started.items() if (process := _find(pid, born)) is not None]
+        _end(left, STOP_TIMEOUT_S / 4)
+        self._started.clear()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+
+def connect(address: str) -> None:
+    """Connect this process to a Ray cluster as a quiet driver."""
+    import ray
+
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="headrace")
+
+
+def start_serve(http: HttpConfig) -> None:
+    """Start Serve's ingress on the connected cluster; an ingress that runs already is kept."""
+    from ray import serve
+
+    serve.start(http_options={"host": http.host, "port": http.port})
+
+
+def _find(pid: int, born: float | None = None) -> psutil.Process | None:
+    """The process, unless it is gone or its id now belongs to another one."""
+    try:
+        process = psutil.Process(pid)
+        if born is not None and abs(process.create_time() - born) > 1:
+            return None
+    except psutil.NoSuchProcess:
+        return None
+    return process
+
+
+def _end(processes: list[psutil.Process], timeout_s: float) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGTERM)
+    _, alive = psutil.wait_procs(processes, timeout_s)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout_s)

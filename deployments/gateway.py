@@ -1,0 +1,206 @@
+"""The one ingress: HTTP and handle calls all become Gateway.infer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ray import serve
+
+from cache.keys import key_of
+from cache.memory import MemoryCache
+from cache.redis import RedisCache
+from cache.responses import ResponseCache
+from deployments import metrics
+from deployments.backends import Backend, Replicas
+from deployments.http import HttpApp
+from deployments.model import ModelHost
+from engines.artifact import Artifact, Repository
+from headrace.config import Config, ModelConfig
+from headrace.errors import CallerError, DeadlinePassed, HeadraceError, NotFound
+from headrace.metrics import CACHE_FAULTS, CACHE_REQUESTS, ERRORS, REQUEST_LATENCY
+from headrace.requests import CacheMode, InferRequest, InferResponse, Ran
+from headrace.tensors import Array, Signature
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One version of a model, ready to answer."""
+
+    artifact: Artifact
+    backend: Backend
+    is_cached: bool
+
+    @property
+    def signature(self) -> Signature:
+        return self.artifact.manifest.signature
+
+
+def app_name(model: str, version: str) -> str:
+    """The Serve application that holds the replicas of one model version."""
+    return f"{model}-{version}"
+
+
+def chosen_versions(repository: Repository, model: str, config: ModelConfig) -> list[str]:
+    """The versions to serve, the answering one last."""
+    return list(config.versions) or repository.versions(model)[-1:]
+
+
+class Gateway:
+    """Answers requests for every configured model, from the cache or from its backend."""
+
+    async def __init__(  # type: ignore[misc]  # Serve awaits it: ready means loaded and warm
+        self, config: dict[str, Any]
+    ) -> None:
+        self._config = Config.model_validate(config)
+        self._models: dict[str, dict[str, Served]] = {}
+        self._responses = self._open_cache()
+        repository = Repository(Path(self._config.repository))
+        for name, model in self._config.models.items():
+            self._models[name] = {}
+            for version in chosen_versions(repository, name, model):
+                artifact = repository.open(name, version)
+                backend = await self._backend(artifact, model)
+                self._models[name][version] = Served(artifact, backend, model.cache)
+
+    def __serve_build_asgi_app__(self) -> HttpApp:
+        return HttpApp(self, self._config.limits)
+
+    async def infer(
+        self,
+        model: str,
+        inputs: Mapping[str, Array],
+        version: str | None = None,
+        outputs: tuple[str, ...] = (),
+        timeout_s: float | None = None,
+        cache: CacheMode = "use",
+        tenant: str = "",
+    ) -> dict[str, Array]:
+        """The output arrays of `model` for `inputs`, by name. Arrays in, arrays out, nothing of ours.
+
+        Raises the errors of headrace.errors; through a handle they arrive as RayTaskError with the
+        original as its cause.
+        """
+        arrays = _as_arrays(inputs)
+        request = InferRequest(
+            model,
+            arrays,
+            version=version,
+            outputs=tuple(outputs),
+            timeout_s=timeout_s,
+            cache=cache,
+            tenant=tenant,
+        )
+        return dict((await self.answer(request)).outputs)
+
+    async def answer(self, request: InferRequest) -> InferResponse:
+        """The answer to a decoded request, counted and timed."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        version = request.version or ""
+        try:
+            served = self.find(request.model, request.version)
+            version = served.artifact.manifest.version
+            ran = await self._run(served, request, started)
+        except HeadraceError as err:
+            self.count_error(err, request.model, version)
+            raise
+        tags = {"model": request.model, "version": version}
+        metrics.histogram(REQUEST_LATENCY).observe(loop.time() - started, tags=tags)
+        if ran.timings.tier != "off":
+            metrics.counter(CACHE_REQUESTS).inc(tags={**tags, "tier": ran.timings.tier})
+        return InferResponse(request.model, version, ran.outputs, request.id, ran.timings)
+
+    async def _run(self, served: Served, request: InferRequest, started: float) -> Ran:
+        sizes = served.signature.check(request.inputs)
+        served.signature.check_outputs(request.outputs)
+        deadline = started + request.timeout_s if request.timeout_s else None
+
+        async def run() -> Ran:
+            return await served.backend.infer(request.inputs, sizes, request.outputs, deadline)
+
+        if self._responses is None or not served.is_cached or request.cache == "bypass":
+            return await run()
+        key = key_of(
+            served.artifact.digest, request.inputs, request.outputs, request.parameters, request.tenant
+        )
+        if (hit := self._responses.peek(key)) is not None:
+            return hit
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._responses.get_or_run(key, run)
+        except TimeoutError as err:
+            raise DeadlinePassed("the request's timeout passed before its answer") from err
+
+    def find(self, model: str, version: str | None = None) -> Served:
+        """The version that answers; NotFound lists what is served."""
+        versions = self._models.get(model)
+        if versions is None:
+            raise NotFound(f"no model {model!r}; served here: {', '.join(sorted(self._models))}")
+        if version is None:
+            return next(reversed(versions.values()))
+        if version not in versions:
+            raise NotFound(f"model {model!r} has no version {version!r}; served here: {', '.join(versions)}")
+        return versions[version]
+
+    def versions(self, model: str) -> list[str]:
+        self.find(model)
+        return list(self._models[model])
+
+    def models(self) -> dict[str, list[str]]:
+        """The served versions of each model, the answering one last."""
+        return {model: list(versions) for model, versions in self._models.items()}
+
+    def count_error(self, err: HeadraceError, model: str = "", version: str = "") -> None:
+        known = self._models.get(model, {})  # labels stay bounded, whatever callers ask for
+        tags = {
+            "model": model if known else "",
+            "version": version if version in known else "",
+            "kind": err.kind,
+        }
+        metrics.counter(ERRORS).inc(tags=tags)
+
+    def _open_cache(self) -> ResponseCache | None:
+        cache = self._config.cache
+        if not cache.enabled:
+            return None
+        memory = MemoryCache(int(cache.memory_mib * 2**20), cache.ttl_s)
+        shared = None
+        if cache.url is not None:
+            shared = RedisCache(
+                cache.url,
+                prefix=cache.prefix,
+                ttl_s=cache.ttl_s,
+                timeout_s=cache.timeout_ms / 1000,
+                on_fault=lambda _: metrics.counter(CACHE_FAULTS).inc(),
+            )
+        return ResponseCache(memory, shared)
+
+    async def _backend(self, artifact: Artifact, model: ModelConfig) -> Backend:
+        if model.placement == "inline":
+            host = ModelHost(artifact, model)
+            await host.start()
+            return host
+        manifest = artifact.manifest
+        return Replicas(
+            serve.get_app_handle(app_name(manifest.name, manifest.version)),
+            max_calls=2 * model.replicas,
+            max_pack=2 * model.batching.max_batch,
+            max_queue=model.batching.max_queue,
+        )
+
+
+def _as_arrays(inputs: Mapping[str, Array]) -> dict[str, Array]:
+    if not isinstance(inputs, Mapping):
+        raise CallerError(f"inputs must map names to arrays; got {type(inputs).__name__}")
+    for name, array in inputs.items():
+        if not isinstance(array, np.ndarray):
+            raise CallerError(f"input {name!r} must be a numpy array; got {type(array).__name__}")
+    return dict(inputs)

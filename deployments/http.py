@@ -1,0 +1,161 @@
+"""The gateway's HTTP side: raw ASGI, the Open Inference Protocol in, `Gateway.answer`, bytes out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from headrace import __version__
+from headrace.config import LimitsConfig
+from headrace.errors import HeadraceError, SlowBody, TooLarge
+from headrace.requests import Timings
+from protocol import paths, rest
+from protocol.limits import Limits, decompress
+
+if TYPE_CHECKING:
+    from deployments.gateway import Gateway
+
+_log = logging.getLogger(__name__)
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+_JSON = {"content-type": "application/json"}
+# Status, headers and the parts of the body.
+Response = tuple[int, Mapping[str, str], list[bytes | memoryview]]
+
+
+class ClientLeftError(Exception):
+    """The caller closed the connection before its body was complete: nobody wants an answer."""
+
+
+class HttpApp:
+    """An ASGI application; every caller's mistake is a 4xx with {"error": why and how to mend it}."""
+
+    def __init__(self, gateway: Gateway, limits: LimitsConfig) -> None:
+        self._gateway = gateway
+        self._limits = Limits.from_config(limits)
+        self._body_timeout_s = limits.body_timeout_s
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1003})
+        else:
+            await self._http(scope, receive, send)
+
+    async def _http(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        try:
+            status, headers, parts = await self._respond(scope, receive)
+        except ClientLeftError:
+            return
+        except HeadraceError as err:
+            status, headers, parts = err.status, _error_headers(err), [rest.encode_error(err)]
+        except Exception:
+            _log.exception("a request failed")
+            failure = HeadraceError("the server failed on this request; its log says why")
+            status, headers, parts = failure.status, _JSON, [rest.encode_error(failure)]
+        await _send(send, status, headers, parts)
+
+    async def _respond(self, scope: dict[str, Any], receive: Receive) -> Response:
+        raw_path = scope.get("raw_path") or scope["path"].encode()
+        try:
+            route = paths.parse_path(scope["method"], raw_path.decode("ascii", "replace"))
+        except HeadraceError as err:
+            self._gateway.count_error(err)
+            raise
+        match route.kind:
+            case "infer":
+                return await self._infer(route, scope, receive)
+            case "live" | "ready":
+                body = rest.health(live=True, ready=True)
+            case "model_ready":
+                self._gateway.find(route.model, route.version)
+                body = rest.health(live=True, ready=True)
+            case "model":
+                manifest = self._gateway.find(route.model, route.version).artifact.manifest
+                versions = self._gateway.versions(route.model)
+                body = rest.model_metadata(manifest.name, versions, manifest.engine, manifest.signature)
+            case _:
+                body = rest.server_metadata("headrace", __version__)
+        return 200, _JSON, [body]
+
+    async def _infer(self, route: paths.Route, scope: dict[str, Any], receive: Receive) -> Response:
+        headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
+        try:
+            body = await self._read(headers, receive)
+            if encoding := headers.get("content-encoding"):
+                body = decompress(body, encoding, self._limits.body_bytes)
+            request, reply = rest.decode(route.model, route.version, headers, body, self._limits)
+        except HeadraceError as err:
+            self._gateway.count_error(err, route.model, route.version or "")
+            raise
+        response = await self._gateway.answer(request)
+        answer_headers, parts = rest.encode(response, reply)
+        return 200, {**answer_headers, **_timing_headers(response.timings)}, parts
+
+    async def _read(self, headers: Mapping[str, str], receive: Receive) -> bytes:
+        """The whole body, cut off at the limit while it is read."""
+        limit = self._limits.body_bytes
+        declared = headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) > limit:
+            raise TooLarge(f"the body has {declared} bytes; the limit is {limit}")
+        chunks: list[bytes] = []
+        total = 0
+        try:
+            async with asyncio.timeout(self._body_timeout_s):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientLeftError
+                    chunk = message.get("body", b"")
+                    total += len(chunk)
+                    if total > limit:
+                        raise TooLarge(f"the body is over the limit of {limit} bytes")
+                    chunks.append(chunk)
+                    if not message.get("more_body", False):
+                        break
+        except TimeoutError as err:
+            raise SlowBody(f"the body did not arrive within {self._body_timeout_s:g} s") from err
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _error_headers(err: HeadraceError) -> dict[str, str]:
+    headers = dict(_JSON)
+    if err.status == 429:
+        headers["retry-after"] = "1"
+    if isinstance(err, SlowBody | TooLarge):
+        headers["connection"] = "close"  # the rest of the body is not read
+    return headers
+
+
+def _timing_headers(timings: Timings) -> dict[str, str]:
+    """Which tier answered, and the W3C Server-Timing of what ran for this request, in milliseconds."""
+    if not timings.batch_rows or timings.tier in ("memory", "redis"):
+        return {"headrace-cache": timings.tier}
+    return {
+        "headrace-cache": timings.tier,
+        "server-timing": f"queue;dur={timings.queued_s * 1000:.2f}, engine;dur={timings.ran_s * 1000:.2f}, "
+        f"batch;desc={timings.batch_rows}",
+    }
+
+
+async def _send(
+    send: Send, status: int, headers: Mapping[str, str], parts: Iterable[bytes | memoryview]
+) -> None:
+    body = b"".join(parts)
+    pairs = [(key.lower().encode("latin-1"), value.encode("latin-1")) for key, value in headers.items()]
+    if b"content-length" not in dict(pairs):
+        pairs.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": pairs})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": message["type"] + ".complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

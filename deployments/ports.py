@@ -1,0 +1,47 @@
+"""Which ports are free, and who holds one that is not."""
+
+from __future__ import annotations
+
+import socket
+
+import psutil
+
+from headrace.errors import ConfigRejected
+
+
+def free_ports(count: int) -> list[int]:
+    """Different TCP ports that nobody listens on at this moment."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in sockets]
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+def holder(port: int) -> str | None:
+    """Who listens on a TCP port, as "NAME (process ID)"; None when nobody does."""
+    for connection in psutil.net_connections("tcp"):
+        if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
+            if connection.pid is None:
+                return "a process of another user"
+            try:
+                return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
+            except psutil.NoSuchProcess:
+                continue
+    return None
+
+
+def check_port(host: str, port: int) -> None:
+    """ConfigRejected when `port` cannot be listened on, saying who holds it."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((host, port))
+        except OSError as err:
+            who = holder(port) or "somebody"
+            raise ConfigRejected(
+                f"port {port} is held by {who}; end it, or choose another port (http.port, --port)"
+            ) from err

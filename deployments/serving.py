@@ -1,0 +1,64 @@
+"""Serve a configuration from start to end: cache server, Ray, applications, and all of it ended again."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from cache.embedded import EmbeddedServer
+from deployments import app
+from deployments.cluster import LocalCluster, connect, start_serve
+from headrace.config import Config
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server: where to ask it, and the Ray cluster other jobs reach it on."""
+
+    config: Config  # as deployed, the cache's URL filled in
+    ray_address: str
+    metrics_url: str  # Prometheus; empty on a cluster that is not ours
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.config.http.host}:{self.config.http.port}"
+
+    def update(self, config: Config) -> None:
+        """Deploy another configuration on the same cluster and cache."""
+        app.deploy(config.model_copy(update={"cache": self.config.cache}))
+
+
+@contextmanager
+def serving(config: Config, *, throughput: bool = True) -> Iterator[Server]:
+    """A server on a Ray cluster of its own on this machine, ended with the block."""
+    with ExitStack() as stack:
+        config = app.pinned(config)  # a model that is not there is found before anything starts
+        if config.cache.enabled and config.cache.url is None:
+            cache_server = EmbeddedServer(config.cache.redis_mib)
+            stack.callback(cache_server.stop)
+            url = cache_server.start()
+            config = config.model_copy(update={"cache": config.cache.model_copy(update={"url": url})})
+        cluster = LocalCluster(config.http, num_cpus=app.num_cpus(config), throughput=throughput)
+        stack.enter_context(cluster)
+        app.deploy(config)
+        yield Server(config, cluster.address, f"http://127.0.0.1:{cluster.metrics_port}/metrics")
+
+
+def join(config: Config, address: str) -> Server:
+    """Deploy on a Ray cluster that runs already; everything stays up when this process ends."""
+    if config.cache.enabled and config.cache.url is None:
+        _log.warning("no cache.url: on a cluster each gateway keeps answers in its own memory only")
+    connect(address)
+    start_serve(config.http)
+    app.deploy(config)
+    return Server(config, address, "")
+
+
+def running_cluster() -> str | None:
+    """The Ray address that this environment names, if any."""
+    return os.environ.get("RAY_ADDRESS")
