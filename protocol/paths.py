@@ -1,0 +1,61 @@
+"""Method and path -> what is asked of the server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import unquote
+
+from headrace.config import check_name
+from headrace.errors import MethodNotAllowed, NotFound
+from protocol.limits import shown
+
+Kind = Literal["server", "live", "ready", "model", "model_ready", "infer"]
+
+_FIXED: dict[str, Kind] = {"/v2": "server", "/v2/health/live": "live", "/v2/health/ready": "ready"}
+_ACTIONS: dict[tuple[str, ...], Kind] = {(): "model", ("ready",): "model_ready", ("infer",): "infer"}
+_KNOWN = (
+    "/v2, /v2/health/live, /v2/health/ready, /v2/models/NAME[/versions/VERSION], "
+    "and that with /ready or /infer"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a path asks for; `model` is empty for the server's own paths, `version` None when unnamed."""
+
+    kind: Kind
+    model: str = ""
+    version: str | None = None
+
+
+def parse_path(method: str, path: str) -> Route:
+    """The route of a path as it came over the wire (still percent-encoded, no query string).
+
+    Names are decoded once and must be names that a model can have, so that none can walk a file
+    system. NotFound for any other path, MethodNotAllowed for a known path with a wrong method.
+    """
+    route = _route(path)
+    wanted = "POST" if route.kind == "infer" else "GET"
+    if method != wanted:
+        raise MethodNotAllowed(f"{shown(path)} takes {wanted}; got {shown(method)}")
+    return route
+
+
+def _route(path: str) -> Route:
+    plain = path.removesuffix("/")
+    if kind := _FIXED.get(plain):
+        return Route(kind)
+    match plain.split("/"):
+        case ["", "v2", "models", model, "versions", version, *action] if tuple(action) in _ACTIONS:
+            return Route(_ACTIONS[tuple(action)], _name("model", model), _name("version", version))
+        case ["", "v2", "models", model, *action] if tuple(action) in _ACTIONS:
+            return Route(_ACTIONS[tuple(action)], _name("model", model))
+    raise NotFound(f"no such path {shown(path)}; known are {_KNOWN}")
+
+
+def _name(what: str, quoted: str) -> str:
+    try:
+        return check_name(unquote(quoted, errors="strict"))
+    except ValueError as err:  # a UnicodeDecodeError is one, too
+        raise NotFound(f"no {what} {shown(quoted)}: a name has 1 to 64 of A-Z a-z 0-9 _ . -") from err

@@ -1,0 +1,211 @@
+"""Every accepted request gets an answer: its outputs, its own error, or that its deadline passed."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from batching.batcher import Answer, Batcher, run_group
+from batching.queue import Item
+from headrace.config import BatchingConfig
+from headrace.errors import (
+    ConfigRejected,
+    DeadlinePassed,
+    EngineFailed,
+    HeadraceError,
+    Overloaded,
+    TensorRejected,
+)
+from headrace.requests import Ran
+from headrace.tensors import Array, Signature, TensorMap, TensorSpec
+
+SIGNATURE = Signature(
+    (TensorSpec("x", "FP32", ("batch", "length")),), (TensorSpec("y", "FP32", ("batch", "length")),)
+)
+
+
+def double(batch: TensorMap, outputs: tuple[str, ...]) -> dict[str, Array]:
+    """An engine that chokes on negative values, and dies of infinite ones."""
+    if (batch["x"] < 0).any():
+        raise TensorRejected("negative values are not taken")
+    if np.isinf(batch["x"]).any():
+        raise RuntimeError("engine broke at /secret/path")
+    return {"y": batch["x"] * 2}
+
+
+class Gate:
+    """Runs groups through `double`, one at a time, when told to."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.groups: list[int] = []
+
+    async def run(self, items: Sequence[Item], permit: int) -> Sequence[Answer | HeadraceError]:
+        self.groups.append(len(items))
+        await self.open.wait()
+        return run_group(double, SIGNATURE, items)
+
+
+def start(gate: Gate, **options: Any) -> Batcher:
+    return Batcher(SIGNATURE, gate.run, BatchingConfig(**{"grouping": "nearest", **options}))
+
+
+def ask(batcher: Batcher, value: float, length: int = 3, timeout_s: float | None = None) -> asyncio.Task[Ran]:
+    x = np.full((1, length), value, np.float32)
+    deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
+    return asyncio.create_task(batcher.submit({"x": x}, SIGNATURE.check({"x": x}), (), deadline))
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_requests_gather_while_the_engine_is_busy() -> None:
+    gate = Gate()
+    batcher = start(gate)
+    tasks = [ask(batcher, 0.0)]
+    await settle()
+    tasks += [ask(batcher, float(number)) for number in range(1, 6)]
+    await settle()
+    assert batcher.num_waiting_rows == 5
+    gate.open.set()
+    answers = await asyncio.gather(*tasks)
+    assert gate.groups == [1, 5]
+    assert [float(ran.outputs["y"][0, 0]) for ran in answers] == [0, 2, 4, 6, 8, 10]
+    assert [ran.timings.batch_rows for ran in answers] == [1, 5, 5, 5, 5, 5]
+
+
+async def test_a_free_engine_is_not_kept_waiting() -> None:
+    gate = Gate()
+    gate.open.set()
+    batcher = start(gate)
+    assert (await ask(batcher, 4.0)).outputs["y"].tolist() == [[8.0, 8.0, 8.0]]
+
+
+async def test_max_wait_holds_a_group_until_it_is_full() -> None:
+    gate = Gate()
+    gate.open.set()
+    batcher = start(gate, max_batch=2, max_wait_ms=10_000.0)
+    first = ask(batcher, 1.0)
+    await settle()
+    assert gate.groups == []
+    await asyncio.gather(first, ask(batcher, 2.0))
+    assert gate.groups == [2]
+
+
+async def test_max_wait_is_the_longest_wait() -> None:
+    gate = Gate()
+    gate.open.set()
+    batcher = start(gate, max_wait_ms=20.0)
+    assert (await ask(batcher, 1.0)).timings.batch_rows == 1
+
+
+async def test_one_bad_request_fails_alone() -> None:
+    gate = Gate()
+    batcher = start(gate)
+    tasks = [ask(batcher, value) for value in (0.0, 1.0, -1.0, 2.0)]
+    gate.open.set()
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(answers[2], TensorRejected)
+    assert [type(answer) for answer in answers].count(Ran) == 3
+
+
+async def test_an_engine_that_breaks_fails_one_request_and_says_nothing_of_itself() -> None:
+    gate = Gate()
+    batcher = start(gate)
+    tasks = [ask(batcher, value) for value in (0.0, np.inf, 2.0)]
+    gate.open.set()
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(answers[1], EngineFailed)
+    assert "secret" not in str(answers[1])
+    assert (await ask(batcher, 3.0)).outputs["y"][0, 0] == 6.0
+
+
+async def test_a_group_that_cannot_be_run_at_all_answers_everyone_and_frees_its_permit() -> None:
+    calls = 0
+
+    async def run(items: Sequence[Item], permit: int) -> Sequence[Answer | HeadraceError]:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise OSError("no thread to run on")
+        return run_group(double, SIGNATURE, items)
+
+    batcher = Batcher(SIGNATURE, run, BatchingConfig(grouping="exact"))
+    with pytest.raises(EngineFailed):
+        await ask(batcher, 1.0)
+    assert (await ask(batcher, 1.0)).outputs["y"][0, 0] == 2.0
+
+
+async def test_a_passed_deadline_is_answered_at_once_and_not_run() -> None:
+    gate = Gate()
+    batcher = start(gate)
+    busy = ask(batcher, 0.0)
+    await settle()
+    late = ask(batcher, 1.0, timeout_s=0.01)
+    with pytest.raises(DeadlinePassed):
+        await late
+    assert batcher.num_waiting_rows == 0
+    gate.open.set()
+    await busy
+    assert gate.groups == [1]
+
+
+async def test_a_caller_that_left_costs_nothing_and_breaks_nothing() -> None:
+    gate = Gate()
+    batcher = start(gate)
+    running = ask(batcher, 0.0)
+    await settle()
+    waiting, stays = ask(batcher, 1.0), ask(batcher, 2.0)
+    await settle()
+    waiting.cancel()
+    running.cancel()
+    await settle()
+    assert batcher.num_waiting_rows == 1
+    gate.open.set()
+    assert (await stays).outputs["y"][0, 0] == 4.0
+    assert gate.groups == [1, 1]
+
+
+async def test_a_full_queue_refuses() -> None:
+    gate = Gate()
+    batcher = start(gate, max_queue=1)
+    tasks = [ask(batcher, 0.0)]
+    await settle()
+    tasks += [ask(batcher, 1.0), ask(batcher, 2.0)]
+    await settle()
+    gate.open.set()
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(answers[2], Overloaded)
+    assert [type(answer) for answer in answers].count(Ran) == 2
+
+
+async def test_permits_run_groups_side_by_side() -> None:
+    gate = Gate()
+    batcher = start(gate, permits=2)
+    tasks = [ask(batcher, 0.0), ask(batcher, 1.0, length=50)]
+    await settle()
+    assert len(gate.groups) == 2
+    gate.open.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_closing_answers_what_was_accepted_and_refuses_the_rest() -> None:
+    gate = Gate()
+    gate.open.set()
+    batcher = start(gate, max_wait_ms=10_000.0)
+    accepted = ask(batcher, 1.0)
+    await settle()
+    await batcher.close()
+    assert (await accepted).outputs["y"][0, 0] == 2.0
+    with pytest.raises(Overloaded, match="shutting down"):
+        await ask(batcher, 1.0)
+
+
+async def test_nearest_is_refused_for_a_model_whose_outputs_cannot_be_cut_back() -> None:
+    signature = Signature(SIGNATURE.inputs, (TensorSpec("y", "FP32", ("batch", "steps")),))
+    with pytest.raises(ConfigRejected, match="use grouping 'exact'"):
+        Batcher(signature, Gate().run, BatchingConfig(grouping="nearest"))

@@ -1,0 +1,160 @@
+"""Which group leaves next. The clock is an argument: nothing here waits."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batching.queue import Item, WaitingQueue
+from headrace.errors import Overloaded
+from headrace.tensors import Signature, TensorSpec
+
+SIGNATURE = Signature(
+    (TensorSpec("ids", "INT64", ("batch", "length")),), (TensorSpec("y", "FP32", ("batch", "length")),)
+)
+
+
+def queue(
+    can_pad: bool = True, max_batch: int = 4, max_padding: float = 0.25, max_queue: int = 99
+) -> WaitingQueue:
+    return WaitingQueue(
+        SIGNATURE, can_pad=can_pad, max_batch=max_batch, max_padding=max_padding, max_queue=max_queue
+    )
+
+
+def item(
+    length: int,
+    rows: int = 1,
+    at: float = 0.0,
+    deadline: float | None = None,
+    outputs: tuple[str, ...] = (),
+) -> Item:
+    inputs = {"ids": np.zeros((rows, length), np.int64)}
+    return Item(inputs, outputs, {"batch": rows, "length": length}, rows, at, deadline, None)
+
+
+def fill(waiting: WaitingQueue, *items: Item) -> None:
+    for one in items:
+        waiting.add(one)
+
+
+def lengths(group: list[Item]) -> list[int]:
+    return sorted(one.sizes["length"] for one in group)
+
+
+def leave(waiting: WaitingQueue, now: float = 0.0) -> list[Item]:
+    return waiting.next_group(now, max_wait_s=0.0, run_s=0.0)
+
+
+def test_the_oldest_leaves_with_its_nearest_neighbours_in_length() -> None:
+    waiting = queue()
+    fill(waiting, item(20), item(90), item(19), item(22), item(5), item(21), item(88))
+    assert lengths(leave(waiting)) == [19, 20, 21, 22]
+    assert lengths(leave(waiting)) == [88, 90]
+    assert lengths(leave(waiting)) == [5]
+    assert leave(waiting) == []
+
+
+def test_padding_stays_within_the_limit() -> None:
+    waiting = queue(max_padding=0.1)
+    fill(waiting, item(10), item(14), item(11))
+    assert lengths(leave(waiting)) == [10, 11]
+
+
+def test_exact_grouping_never_mixes_shapes() -> None:
+    waiting = queue(can_pad=False)
+    fill(waiting, item(8), item(9), item(8), item(9), item(8))
+    assert lengths(leave(waiting)) == [8, 8, 8]
+    assert lengths(leave(waiting)) == [9, 9]
+
+
+def test_requests_for_other_outputs_go_apart() -> None:
+    waiting = queue()
+    fill(waiting, item(8), item(8, outputs=("y",)), item(8))
+    assert len(leave(waiting)) == 2
+
+
+def test_a_batch_counts_rows_and_a_larger_request_goes_alone() -> None:
+    waiting = queue(max_batch=4)
+    fill(waiting, item(8, rows=3), item(8, rows=2), item(8, rows=9), item(8, rows=1))
+    assert [one.rows for one in leave(waiting)] == [3]
+    assert [one.rows for one in leave(waiting)] == [2]
+    assert [one.rows for one in leave(waiting)] == [9]
+    assert [one.rows for one in leave(waiting)] == [1]
+
+
+def test_a_request_of_zero_rows_goes_alone() -> None:
+    waiting = queue()
+    fill(waiting, item(8, rows=0), item(8))
+    assert [one.rows for one in leave(waiting)] == [0]
+
+
+def test_a_full_group_leaves_before_its_age() -> None:
+    waiting = queue(max_batch=2)
+    waiting.add(item(8))
+    assert waiting.next_group(0.5, max_wait_s=1.0, run_s=0.0) == []
+    waiting.add(item(8, at=0.5))
+    assert len(waiting.next_group(0.5, max_wait_s=1.0, run_s=0.0)) == 2
+
+
+def test_an_aged_group_leaves_though_it_is_not_full() -> None:
+    waiting = queue()
+    waiting.add(item(8))
+    assert waiting.due_at(max_wait_s=1.0, run_s=0.0) == 1.0
+    assert len(waiting.next_group(1.0, max_wait_s=1.0, run_s=0.0)) == 1
+    assert waiting.due_at(max_wait_s=1.0, run_s=0.0) is None
+
+
+def test_a_near_deadline_lets_a_group_go() -> None:
+    waiting = queue()
+    waiting.add(item(8, deadline=0.5))
+    assert waiting.due_at(max_wait_s=1.0, run_s=0.1) == pytest.approx(0.3)
+    assert waiting.next_group(0.2, max_wait_s=1.0, run_s=0.1) == []
+    assert len(waiting.next_group(0.3, max_wait_s=1.0, run_s=0.1)) == 1
+
+
+def test_a_full_queue_refuses_and_keeps_what_it_has() -> None:
+    waiting = queue(max_queue=2)
+    fill(waiting, item(8), item(8))
+    with pytest.raises(Overloaded, match="2 requests are waiting"):
+        waiting.add(item(8))
+    assert len(leave(waiting)) == 2
+
+
+def test_a_discarded_request_is_not_run() -> None:
+    waiting = queue()
+    gone, stays = item(8), item(8)
+    fill(waiting, gone, stays)
+    waiting.discard(gone)
+    waiting.discard(gone)
+    assert waiting.num_rows == 1
+    assert leave(waiting) == [stays]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.integers(0, 6), st.booleans()), max_size=40),
+    st.booleans(),
+    st.integers(1, 8),
+)
+def test_everything_accepted_leaves_once_the_oldest_first_and_within_bounds(
+    wanted: list[tuple[int, int, bool]], can_pad: bool, max_batch: int
+) -> None:
+    waiting = queue(can_pad=can_pad, max_batch=max_batch)
+    items = [item(length, rows=rows) for length, rows, _ in wanted]
+    fill(waiting, *items)
+    for one, (_, _, is_gone) in zip(items, wanted, strict=True):
+        if is_gone:
+            waiting.discard(one)
+    remaining = [one for one, (_, _, is_gone) in zip(items, wanted, strict=True) if not is_gone]
+    while remaining:
+        assert waiting.num_rows == sum(one.rows for one in remaining)
+        group = leave(waiting)
+        assert remaining[0] in group
+        rows = sum(one.rows for one in group)
+        assert len(group) == 1 or rows <= max_batch
+        total = rows * max(one.sizes["length"] for one in group)
+        useful = sum(one.rows * one.sizes["length"] for one in group)
+        assert total == 0 or useful / total >= 0.75
+        remaining = [one for one in remaining if one not in group]
+    assert leave(waiting) == []
+    assert (len(waiting), waiting.num_rows) == (0, 0)
