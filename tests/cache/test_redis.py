@@ -1,0 +1,357 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Awaitable
+from typing import Any
+
+import numpy as np
+import pytest
+from redis.asyncio import Redis
+
+from cache.embedded import EmbeddedServer
+from cache.redis import Breaker, RedisCache
+from headrace.errors import ConfigRejected
+
+KEY = bytes(range(32))
+OUTPUTS = {"y": np.array([[1.5, np.nan]], dtype=np.float32), "s": np.array([b"a", b""], dtype=object)}
+TIMEOUT_S = 0.1
+
+
+class Faults(list[str]):
+    def __call__(self, kind: str) -> None:
+        self.append(kind)
+
+
+@pytest.fixture
+def faults() -> Faults:
+    return Faults()
+
+
+@pytest.fixture
+def make(faults: Faults) -> Any:
+    def make(url: str, prefix: str = "test:", ttl_s: float = 60, **options: Any) -> RedisCache:
+        return RedisCache(url, prefix, ttl_s, TIMEOUT_S, on_fault=faults, **options)
+
+    return make
+
+
+async def timed(call: Awaitable[Any]) -> tuple[Any, float]:
+    start = time.perf_counter()
+    result = await call
+    return result, time.perf_counter() - start
+
+
+def kill(server: EmbeddedServer) -> None:
+    """End the server at once and return when it is gone."""
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGKILL)
+    while server.pid is not None:
+        time.sleep(0.001)
+
+
+def name(prefix: str = "test:") -> str:
+    return prefix + KEY.hex()
+
+
+async def test_what_is_put_is_got_bit_for_bit(redis_url: str, make: Any, faults: Faults) -> None:
+    cache = make(redis_url, prefix="roundtrip:")
+    assert await cache.get(KEY) is None
+    await cache.put(KEY, OUTPUTS)
+    got = await cache.get(KEY)
+    assert got["y"].tobytes() == OUTPUTS["y"].tobytes()
+    assert got["s"].tolist() == [b"a", b""]
+    assert faults == []
+    await cache.close()
+
+
+async def test_a_large_value_passes(redis_url: str, make: Any) -> None:
+    cache = make(redis_url, prefix="large:")
+    await cache.put(KEY, {"y": np.arange(300_000)})
+    assert (await cache.get(KEY))["y"][-1] == 299_999
+    await cache.close()
+
+
+async def test_values_expire_after_their_time_less_up_to_a_tenth(redis_url: str, make: Any) -> None:
+    cache = make(redis_url, prefix="ttl:", ttl_s=100)
+    lives = []
+    async with Redis.from_url(redis_url) as client:
+        for number in range(40):
+            await cache.put(bytes([number]), OUTPUTS)
+            lives.append(await client.pttl(f"ttl:{number:02x}"))
+    assert all(89_000 < life <= 100_000 for life in lives)
+    assert max(lives) - min(lives) > 2_000
+    await cache.close()
+
+
+async def test_a_damaged_value_is_a_miss_and_deleted(redis_url: str, make: Any, faults: Faults) -> None:
+    cache = make(redis_url, prefix="damaged:")
+    await cache.put(KEY, OUTPUTS)
+    async with Redis.from_url(redis_url) as client:
+        await client.setrange(name("damaged:"), 60, b"\xff\xff")
+        assert await cache.get(KEY) is None
+        assert await client.exists(name("damaged:")) == 0
+    assert faults == ["Damaged"]
+    await cache.close()
+
+
+async def test_a_wrong_type_under_our_key_is_a_miss_until_the_next_put(
+    redis_url: str, make: Any, faults: Faults
+) -> None:
+    cache = make(redis_url, prefix="type:")
+    async with Redis.from_url(redis_url) as client:
+        await client.lpush(name("type:"), b"x")
+    assert await cache.get(KEY) is None
+    assert faults == ["ResponseError"]
+    await cache.put(KEY, OUTPUTS)
+    assert await cache.get(KEY) is not None
+    await cache.close()
+
+
+async def test_a_wrong_password_is_a_miss_and_a_right_one_works(
+    redis_url: str, make: Any, faults: Faults
+) -> None:
+    async with Redis.from_url(redis_url) as client:
+        await client.acl_setuser(
+            "guest", enabled=True, passwords=["+s3cret"], keys=["*"], categories=["+@all"]
+        )
+    path = redis_url.removeprefix("unix://")
+    wrong = make(f"unix://guest@{path}?password=n0t")
+    assert await wrong.get(KEY) is None
+    await wrong.put(KEY, OUTPUTS)
+    assert len(faults) == 2
+    assert "n0t" not in "".join(faults)
+    right = make(f"unix://guest@{path}?password=s3cret", prefix="password:")
+    await right.put(KEY, OUTPUTS)
+    assert await right.get(KEY) is not None
+    await wrong.close()
+    await right.close()
+
+
+async def test_a_read_only_server_is_a_miss(own_server: EmbeddedServer, make: Any, faults: Faults) -> None:
+    cache = make(own_server.start())
+    async with Redis.from_url(own_server.start()) as client:
+        await client.replicaof("127.0.0.1", "1")
+    await cache.put(KEY, OUTPUTS)
+    assert faults == ["ReadOnlyError"]
+    assert await cache.get(KEY) is None
+    await cache.close()
+
+
+async def test_what_the_envelope_cannot_carry_is_a_fault_not_an_error(
+    redis_url: str, make: Any, faults: Faults
+) -> None:
+    cache = make(redis_url)
+    await cache.put(KEY, {"y": np.zeros(1, np.complex64)})
+    assert faults == ["TensorRejected"]
+    await cache.close()
+
+
+async def test_a_stalled_server_is_a_miss_in_time_then_skipped_and_comes_back(
+    own_server: EmbeddedServer, make: Any, clock: Any, faults: Faults
+) -> None:
+    cache = make(own_server.start(), clock=clock)
+    await cache.put(KEY, OUTPUTS)
+    assert own_server.pid is not None
+    os.kill(own_server.pid, signal.SIGSTOP)
+    for _ in range(Breaker.FAULTS):
+        got, took_s = await timed(cache.get(KEY))
+        assert got is None
+        assert took_s < 0.2
+    for call in (cache.get(KEY), cache.put(KEY, OUTPUTS)):
+        got, took_s = await timed(call)
+        assert got is None
+        assert took_s < 0.005
+    assert faults == ["TimeoutError"] * Breaker.FAULTS
+    os.kill(own_server.pid, signal.SIGCONT)
+    clock.now += Breaker.FIRST_S
+    assert await cache.get(KEY) is not None
+    await cache.close()
+
+
+async def test_a_killed_server_is_a_miss_then_skipped_and_comes_back(
+    own_server: EmbeddedServer, make: Any, clock: Any, faults: Faults
+) -> None:
+    cache = make(own_server.start(), clock=clock)
+    await cache.put(KEY, OUTPUTS)
+    kill(own_server)
+    for _ in range(Breaker.FAULTS):
+        got, took_s = await timed(cache.get(KEY))
+        assert got is None
+        assert took_s < 0.2
+    got, took_s = await timed(cache.get(KEY))
+    assert got is None
+    assert took_s < 0.005
+    assert len(faults) == Breaker.FAULTS
+    own_server.start()
+    assert await cache.get(KEY) is None
+    clock.now += Breaker.FIRST_S
+    await cache.put(KEY, OUTPUTS)
+    assert await cache.get(KEY) is not None
+    await cache.close()
+
+
+async def test_a_server_that_was_never_there_is_a_miss(make: Any, faults: Faults) -> None:
+    for url in ("unix:///nowhere/valkey.sock", "redis://127.0.0.1:1/0", "redis://no.such.host.invalid"):
+        cache = make(url)
+        got, took_s = await timed(cache.get(KEY))
+        assert got is None
+        assert took_s < 0.2
+        await cache.close()
+    assert len(faults) == 3
+
+
+async def test_a_neighbour_that_speaks_no_redis_is_a_miss(make: Any, faults: Faults) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await writer.drain()
+
+    neighbour = await asyncio.start_server(answer, "127.0.0.1", 0)
+    cache = make(f"redis://127.0.0.1:{neighbour.sockets[0].getsockname()[1]}")
+    assert await cache.get(KEY) is None
+    assert len(faults) == 1
+    await cache.close()
+    neighbour.close()
+
+
+async def test_many_calls_at_once_share_few_connections_and_all_are_answered(
+    own_server: EmbeddedServer, make: Any, faults: Faults
+) -> None:
+    cache = make(own_server.start())
+    await cache.put(KEY, OUTPUTS)
+    got = await asyncio.gather(*(cache.get(KEY) for _ in range(200)))
+    assert all(each is not None for each in got)
+    async with Redis.from_url(own_server.start()) as client:
+        assert (await client.info("stats"))["total_connections_received"] <= 32 + 3
+    assert faults == []
+    await cache.close()
+
+
+async def test_a_cancelled_call_is_cancelled_and_leaves_the_pool_usable(
+    own_server: EmbeddedServer, make: Any, faults: Faults
+) -> None:
+    cache = make(own_server.start())
+    await cache.put(KEY, OUTPUTS)
+    await cache.put(KEY[::-1], {"y": np.zeros(1)})
+    assert own_server.pid is not None
+    os.kill(own_server.pid, signal.SIGSTOP)
+    calls = [asyncio.create_task(cache.get(KEY)) for _ in range(100)]
+    await asyncio.sleep(0.01)
+    for call in calls:
+        call.cancel()
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(result, asyncio.CancelledError) for result in results)
+    os.kill(own_server.pid, signal.SIGCONT)
+    assert list(await cache.get(KEY[::-1])) == ["y"]
+    assert set(await cache.get(KEY)) == {"y", "s"}
+    assert faults == []
+    await cache.close()
+
+
+async def test_cancelling_at_any_moment_neither_leaks_a_slot_nor_mixes_answers(
+    redis_url: str, make: Any, faults: Faults
+) -> None:
+    cache = make(redis_url, prefix="mix:")
+    for number in range(4):
+        await cache.put(bytes([number]), {"y": np.array([number])})
+    for pause in range(60):
+        call = asyncio.create_task(cache.get(bytes([pause % 4])))
+        for _ in range(pause % 12):
+            await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.wait([call])
+        number = (pause + 1) % 4
+        assert (await cache.get(bytes([number])))["y"].tolist() == [number]
+    assert faults == []
+    await cache.close()
+
+
+def test_a_cache_made_outside_of_a_loop_works_in_one(redis_url: str, make: Any) -> None:
+    cache = make(redis_url, prefix="loop:")
+
+    async def use() -> bool:
+        await cache.put(KEY, OUTPUTS)
+        found = all(await asyncio.gather(*(cache.get(KEY) for _ in range(50))))
+        await cache.close()
+        return found
+
+    assert asyncio.run(use())
+    assert asyncio.run(use())  # close() has let go of the first loop
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "localhost:6379",
+        "http://user:s3cret@host",
+        "redis://user:s3cret/x@host",
+        "redis://user:pass@host:s3cret",
+        "redis://:s3cret@host?no_such_option=1",
+        "redis://:s3cret@host?db=s3cret",
+        "rediss://:s3cret@host?ssl_cert_reqs=s3cret",
+        "unix://",
+        "unix://relative/s3cret.sock",
+    ],
+)
+def test_a_bad_url_is_rejected_at_once_and_no_password_is_shown(make: Any, url: str) -> None:
+    with pytest.raises(ConfigRejected, match=r"cache\.url") as caught:
+        make(url)
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.__suppress_context__  # the hidden cause may quote it
+
+
+def test_no_option_in_the_url_makes_calls_wait_or_try_again(make: Any) -> None:
+    cache = make("redis://h?socket_timeout=99&retry_on_timeout=1&decode_responses=1&protocol=3")
+    options = cache._options
+    assert (options["socket_timeout"], options["protocol"], options["decode_responses"]) == (None, 2, False)
+    assert options["retry"].get_retries() == 0
+
+
+def test_the_breaker_opens_after_three_faults_in_a_row() -> None:
+    breaker = Breaker()
+    for _ in range(2):
+        breaker.failed(0)
+    breaker.succeeded()
+    for _ in range(2):
+        breaker.failed(0)
+    assert breaker.enter(0)
+    breaker.failed(0)
+    assert not breaker.enter(0.49)
+
+
+def test_the_breaker_lets_one_probe_through_and_doubles_its_pause_up_to_five_seconds() -> None:
+    breaker = Breaker()
+    for _ in range(3):
+        breaker.failed(0)
+    now = 0.0
+    for pause in (0.5, 1.0, 2.0, 4.0, 5.0, 5.0):
+        assert not breaker.enter(now + pause - 0.01)
+        now += pause
+        assert breaker.enter(now)
+        assert not breaker.enter(now)
+        breaker.failed(now)
+    assert breaker.enter(now + 5)
+    breaker.succeeded()
+    assert breaker.enter(now + 5)
+    assert breaker.enter(now + 5)
+
+
+def test_calls_that_fail_together_open_the_breaker_once() -> None:
+    breaker = Breaker()
+    assert all(breaker.enter(0) for _ in range(30))
+    for _ in range(30):
+        breaker.failed(0)
+    assert breaker.enter(0.5)
+
+
+def test_a_cancelled_probe_makes_room_for_the_next() -> None:
+    breaker = Breaker()
+    for _ in range(3):
+        breaker.failed(0)
+    assert breaker.enter(0.5)
+    breaker.left()
+    assert breaker.enter(0.5)
