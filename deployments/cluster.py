@@ -7,6 +7,7 @@ that calls handles: so Ray is started as a child with an environment of its own.
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import shutil
@@ -24,6 +25,9 @@ import psutil
 from deployments.ports import check_port, free_ports
 from headrace.config import HttpConfig
 from headrace.errors import EngineUnavailable
+
+# A driver of ours says itself what happens; Ray's own lines are for its log files.
+logging.getLogger("ray.serve").setLevel(logging.WARNING)
 
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 60.0
@@ -168,10 +172,12 @@ class LocalCluster:
 
         self._remember()
         if ray.is_initialized():
-            with contextlib.suppress(Exception):  # Ray may be half dead: what is left ends below
-                serve.shutdown()
-            self._remember()
-            ray.shutdown()
+            # Ray prints a warning for each actor that Serve ends on purpose.
+            with contextlib.redirect_stdout(io.StringIO()):
+                with contextlib.suppress(Exception):  # Ray may be half dead: what is left ends below
+                    serve.shutdown()
+                self._remember()
+                ray.shutdown()
         if self._ray is not None:
             self._remember()
             _end([_process for _process in [_find(self._ray.pid)] if _process], STOP_TIMEOUT_S)
@@ -189,7 +195,6 @@ def connect(address: str) -> None:
     """Connect this process to a Ray cluster as a quiet driver."""
     import ray
 
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="headrace")
 
 

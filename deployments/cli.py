@@ -1,0 +1,173 @@
+"""The `headrace` command: demo, optimize, serve, status, doctor."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from headrace.errors import HeadraceError
+
+cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+console = Console()
+
+Out = Annotated[Path, typer.Option(help="Where the versions go: REPOSITORY/NAME.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Write the result as JSON to this file, too.")]
+
+
+@cli.command()
+def optimize(
+    recipe: Annotated[Path, typer.Argument(help="A Python file that names the model and how it is judged.")],
+    out: Out,
+    goal: Annotated[
+        list[str] | None, typer.Option(help="max_drop=, min_speedup= or max_size=; may be repeated.")
+    ] = None,
+    target: Annotated[str, typer.Option(help="The engine to optimize for.")] = "onnxruntime",
+    json_file: Json = None,
+) -> None:
+    """Make a model smaller and faster, and publish it if it stays within its goals."""
+    from deployments.terminal import bars
+    from optimize.goals import parse_goals
+    from optimize.pipeline import optimize as run
+    from optimize.recipe import load_recipe
+    from optimize.report import as_json, as_text
+
+    if target != "onnxruntime":
+        raise typer.BadParameter(f"{target!r} is not a target; allowed: onnxruntime")
+    with bars() as progress:
+        report = run(load_recipe(recipe), out, parse_goals(goal or []), progress)
+    print(as_text(report))
+    if json_file is not None:
+        json_file.write_bytes(as_json(report))
+
+
+@cli.command()
+def serve(
+    config: Annotated[
+        Path, typer.Argument(help="A YAML file: which models, from where, within which limits.")
+    ],
+    host: Annotated[str | None, typer.Option(help="Listen on this address instead of http.host.")] = None,
+    port: Annotated[int | None, typer.Option(help="Listen on this port instead of http.port.")] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Deploy on this Ray cluster instead of starting one.", envvar="RAY_ADDRESS"),
+    ] = None,
+) -> None:
+    """Serve the models of a configuration until Ctrl-C, or deploy them on a running Ray cluster."""
+    from deployments.serving import join, serving
+    from headrace.config import load_config
+
+    document = load_config(config)
+    changes = {"host": host, "port": port}
+    http = document.http.model_copy(
+        update={key: value for key, value in changes.items() if value is not None}
+    )
+    document = document.model_copy(update={"http": http})
+    if address is not None:
+        server = join(document, address)
+        console.print(f"deployed on {address}; requests go to {server.url} on each of its nodes")
+        return
+    with console.status("starting Ray and loading the models"):
+        running = serving(document)
+        server = running.__enter__()
+    try:
+        console.print(f"serving {', '.join(server.config.models)} at {server.url}; Ctrl-C ends it")
+        console.print(f"other Ray jobs: ray.init({server.ray_address!r}); metrics: {server.metrics_url}")
+        wait_for_signal()
+    finally:
+        running.__exit__(None, None, None)
+
+
+@cli.command()
+def status(
+    address: Annotated[str, typer.Option(help="The Ray cluster.", envvar="RAY_ADDRESS")] = "auto",
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """What runs on the cluster: applications, replicas, and the versions that answer."""
+    from deployments.status import read_status
+
+    state = read_status(address)
+    if json_output:
+        print(json.dumps(state, indent=2))
+        return
+    table = Table("application", "state", "deployment", "replicas", title="Headrace")
+    for name, entry in state["applications"].items():
+        for deployment, replicas in entry["deployments"].items():
+            running = ", ".join(f"{count} {kind}" for kind, count in replicas.items())
+            table.add_row(name, entry["status"], deployment, running)
+    console.print(table)
+    for model, versions in state["models"].items():
+        console.print(f"{model}: version {versions[-1]} answers; served: {', '.join(versions)}")
+
+
+@cli.command()
+def doctor() -> None:
+    """Check this machine for what Headrace needs, and say what to do about what is missing."""
+    from deployments.doctor import checks
+
+    table = Table("", "check", "found")
+    results = list(checks())
+    for result in results:
+        table.add_row("ok" if result.is_ok else "!!", result.name, result.found)
+    console.print(table)
+    for result in results:
+        if not result.is_ok:
+            console.print(f"{result.name}: {result.advice}")
+    raise typer.Exit(0 if all(result.is_ok for result in results) else 1)
+
+
+@cli.command()
+def demo(
+    messages: Annotated[int, typer.Option(min=100, help="How many chat messages to replay.")] = 3000,
+    port: Annotated[int, typer.Option(help="The port to serve on.")] = 8000,
+    repository: Annotated[Path, typer.Option(help="Where the model's versions go.")] = Path("models"),
+    json_file: Json = None,
+    page: Annotated[Path, typer.Option(help="Where the page with the result goes.")] = Path("out/demo.html"),
+    keep: Annotated[bool, typer.Option(help="Leave the server up until Ctrl-C.")] = False,
+) -> None:
+    """The main job: a sentence encoder made smaller, served, asked and answered."""
+    from examples.demo import Settings
+    from examples.demo import main as run
+
+    raise typer.Exit(run(Settings(messages, port, repository, json_file, page, keep)))
+
+
+def wait_for_signal() -> None:
+    """Return on Ctrl-C or SIGTERM."""
+    done = threading.Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        done.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    done.wait()
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Errors of ours are one clear message and exit code 1; Ctrl-C and SIGTERM end in order with 130."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        cli()
+    except HeadraceError as err:
+        print(f"headrace: {err}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("headrace: ended", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

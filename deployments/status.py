@@ -1,0 +1,39 @@
+"""What runs on a cluster, as plain data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from deployments.app import GATEWAY_APP
+from deployments.cluster import connect
+from headrace.errors import EngineUnavailable
+
+
+def read_status(address: str) -> dict[str, Any]:
+    """Applications with the states of their replicas, and the served versions of each model."""
+    from ray import serve
+
+    try:
+        connect(address)
+    except (ConnectionError, ValueError) as err:
+        raise EngineUnavailable(
+            f"no Ray cluster answers at {address!r}; start one by: headrace serve CONFIG"
+        ) from err
+    applications = serve.status().applications
+    models: dict[str, list[str]] = {}
+    if GATEWAY_APP in applications:
+        models = serve.get_app_handle(GATEWAY_APP).models.remote().result(timeout_s=10)
+    return {
+        "applications": {
+            name: {
+                "status": str(app.status.value),
+                "deployments": {
+                    deployment: dict(Counter(entry.replica_states))
+                    for deployment, entry in app.deployments.items()
+                },
+            }
+            for name, app in applications.items()
+        },
+        "models": models,
+    }

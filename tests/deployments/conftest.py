@@ -1,0 +1,61 @@
+"""One real server for all tests here: Ray, HAProxy, Valkey, ONNX Runtime."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cache.embedded import EmbeddedServer
+from deployments.load import Load, closed_loop, infer_request
+from deployments.ports import free_ports
+from deployments.serving import Server, serving
+from headrace.config import parse_config
+from tests.deployments.onnx_models import publish_all
+
+BODY_TIMEOUT_S = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    server: Server
+    cache_server: EmbeddedServer
+
+    @property
+    def port(self) -> int:
+        return self.server.config.http.port
+
+    def ask(self, requests: list[bytes], concurrency: int = 1) -> Load:
+        return asyncio.run(closed_loop("127.0.0.1", self.port, requests, concurrency))
+
+    def ask_model(self, model: str, x: np.ndarray, version: str | None = None) -> Load:
+        return self.ask([infer_request("test", model, {"x": x}, version)])
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    root: Path = tmp_path_factory.mktemp("models")
+    publish_all(root)
+    (port,) = free_ports(1)
+    with EmbeddedServer(64) as cache_server:
+        config = parse_config(
+            {
+                "repository": str(root),
+                "http": {"port": port},
+                "limits": {"body_timeout_s": BODY_TIMEOUT_S},
+                "cache": {"url": cache_server.start()},
+                "models": {
+                    "double": {"versions": ["1", "2"]},
+                    "far": {"placement": "replicas", "replicas": 2, "cache": False},
+                    "slow": {"cache": False, "batching": {"max_batch": 1}},
+                    "words": {},
+                    "lookup": {"cache": False},
+                },
+            }
+        )
+        with serving(config) as server:
+            yield Running(server, cache_server)

@@ -1,0 +1,151 @@
+"""Calls by handle, the cache behind them, and what happens when the cache server goes."""
+
+from __future__ import annotations
+
+import time
+import urllib.request
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from ray import serve
+from ray.exceptions import RayTaskError
+
+from deployments.load import infer_request
+from headrace.errors import CallerError, DeadlinePassed, NotFound, TensorRejected
+from headrace.metrics import BATCH_FILL, BATCH_ROWS, CACHE_REQUESTS, ERRORS, QUEUE_DEPTH, REQUEST_LATENCY
+from tests.deployments.conftest import Running
+
+X = np.arange(6, dtype=np.float32).reshape(2, 3)
+METRICS_WAIT_S = 40.0
+
+
+@pytest.fixture
+def handle(running: Running) -> Any:
+    return serve.get_app_handle("headrace")
+
+
+def test_arrays_go_in_and_arrays_come_out(handle: Any) -> None:
+    answer = handle.infer.remote("double", {"x": X}).result(timeout_s=30)
+    assert list(answer) == ["y"]
+    assert np.array_equal(answer["y"], X * 3)
+
+
+def test_a_version_and_outputs_can_be_named(handle: Any) -> None:
+    answer = handle.infer.remote("double", {"x": X}, version="1", outputs=("y",)).result(timeout_s=30)
+    assert np.array_equal(answer["y"], X * 2)
+
+
+def test_a_model_on_replicas_answers_the_same_way(handle: Any) -> None:
+    answers = [handle.infer.remote("far", {"x": X + number}) for number in range(50)]
+    for number, answer in enumerate(answers):
+        assert np.array_equal(answer.result(timeout_s=30)["y"], (X + number) * 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        (("nobody", {"x": X}), NotFound),
+        (("double", {"x": X}, "7"), NotFound),
+        (("double", {"z": X}), TensorRejected),
+        (("far", {"x": X.astype(np.float64)}), TensorRejected),
+        (("lookup", {"x": np.array([[99]])}), TensorRejected),
+        (("double", {"x": [1, 2]}), CallerError),
+        (("double", [1, 2]), CallerError),
+    ],
+)
+def test_a_callers_mistake_arrives_as_the_error_it_is(
+    handle: Any, arguments: Any, kind: type[Exception]
+) -> None:
+    with pytest.raises(kind) as caught:
+        handle.infer.remote(*arguments).result(timeout_s=30)
+    assert isinstance(caught.value, RayTaskError)
+
+
+def test_a_timeout_that_passes_is_said(handle: Any) -> None:
+    with pytest.raises(DeadlinePassed):
+        handle.infer.remote("slow", {"x": X}, timeout_s=0.001).result(timeout_s=30)
+
+
+def test_a_cached_answer_is_the_fresh_one_bit_by_bit(running: Running) -> None:
+    request = infer_request("test", "double", {"x": np.random.default_rng(5).random((3, 11), np.float32)})
+    replies = running.ask([request] * 20).replies
+    tiers = [reply.headers["headrace-cache"] for reply in replies]
+    raws = {reply.body[int(reply.headers["inference-header-content-length"]) :] for reply in replies}
+    assert tiers[0] == "miss"
+    assert set(tiers[2:]) <= {"memory", "redis"}
+    assert len(raws) == 1
+
+
+def test_versions_do_not_share_cached_answers(running: Running) -> None:
+    x = np.full((1, 5), 77.0, np.float32)
+    for _ in range(3):
+        for version, factor in (("1", 2), ("2", 3)):
+            reply = running.ask_model("double", x, version).replies[0]
+            raw = reply.body[int(reply.headers["inference-header-content-length"]) :]
+            assert np.array_equal(np.frombuffer(raw, np.float32), x[0] * factor)
+
+
+def test_requests_can_pass_by_the_cache(running: Running, handle: Any) -> None:
+    x = np.full((1, 6), 88.0, np.float32)
+    for _ in range(3):
+        handle.infer.remote("double", {"x": x}, cache="bypass").result(timeout_s=30)
+    reply = running.ask_model("double", x).replies[0]
+    assert reply.headers["headrace-cache"] == "miss"  # nothing was kept of the three
+
+
+def test_a_stopped_cache_server_means_slower_but_no_error(running: Running) -> None:
+    rng = np.random.default_rng(6)
+    requests = [infer_request("test", "double", {"x": rng.random((1, 9), np.float32)}) for _ in range(60)]
+    running.cache_server.stop()
+    try:
+        assert running.ask(requests, concurrency=8).num_failed == 0
+        assert running.ask(requests, concurrency=8).num_failed == 0
+    finally:
+        running.cache_server.start()
+    assert is_shared_again(running)
+
+
+def is_shared_again(running: Running) -> bool:
+    """One gateway finds what the other computed, within 10 s of the cache server's return."""
+    rng = np.random.default_rng(7)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        request = infer_request("test", "double", {"x": rng.random((1, 9), np.float32)})
+        load = running.ask([request] * 6)
+        assert load.num_failed == 0
+        if "redis" in load.tiers():
+            return True
+    return False
+
+
+def test_metrics_reach_rays_prometheus_port_with_model_and_version(running: Running) -> None:
+    running.ask_model("double", X)
+    running.ask_model("nobody", X)
+    wanted = {
+        spec.name for spec in (REQUEST_LATENCY, QUEUE_DEPTH, BATCH_ROWS, BATCH_FILL, CACHE_REQUESTS, ERRORS)
+    }
+    deadline = time.monotonic() + METRICS_WAIT_S
+    while (missing := wanted - set(found := scrape(running))) and time.monotonic() < deadline:
+        time.sleep(1)  # Ray exports every few seconds
+    assert not missing
+    labels = found[REQUEST_LATENCY.name]
+    assert any(label.get("model") == "double" and label.get("version") == "2" for label in labels)
+    assert any(label.get("tier") == "miss" for label in found[CACHE_REQUESTS.name])
+    assert any(label.get("kind") == "not_found" and not label["model"] for label in found[ERRORS.name])
+
+
+def scrape(running: Running) -> dict[str, list[dict[str, str]]]:
+    """Our metrics on Ray's port: name without Ray's prefix -> labels of its samples."""
+    with urllib.request.urlopen(running.server.metrics_url, timeout=10) as answer:
+        text = answer.read().decode()
+    found: dict[str, list[dict[str, str]]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            name = sample.name.removeprefix("ray_")
+            for suffix in ("_bucket", "_sum", "_count"):
+                if name.endswith(suffix):
+                    name = name.removesuffix(suffix)
+            found.setdefault(name, []).append(sample.labels)
+    return found

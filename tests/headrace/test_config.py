@@ -1,0 +1,80 @@
+"""A wrong key or value is named, with what is allowed."""
+
+from pathlib import Path
+
+import pytest
+
+from headrace.config import check_name, load_config, parse_config
+from headrace.errors import ConfigRejected
+
+GOOD = {"models": {"minilm": {}}}
+
+
+def test_the_shortest_configuration_serves_the_newest_version_on_the_loopback() -> None:
+    config = parse_config(GOOD)
+    assert config.http.host == "127.0.0.1"
+    assert config.models["minilm"].versions == []
+    assert config.models["minilm"].placement == "inline"
+
+
+@pytest.mark.parametrize(
+    ("document", "told"),
+    [
+        ({**GOOD, "cahce": {}}, ["unknown key 'cahce'", "did you mean 'cache'"]),
+        (
+            {"models": {"m": {"batching": {"max_btch": 4}}}},
+            ["'models.m.batching.max_btch'", "did you mean 'max_batch'"],
+        ),
+        ({"models": {"m": {"batching": {"max_batch": 0}}}}, ["models.m.batching.max_batch", "got 0"]),
+        (
+            {"models": {"m": {"placement": "gpu"}}},
+            ["models.m.placement", "'inline'", "'replicas'", "got 'gpu'"],
+        ),
+        ({"models": {"m": {"threads": "two"}}}, ["models.m.threads", "got 'two'"]),
+        ({"models": {"../m": {}}}, ["a name has 1 to 64", "got '../m'"]),
+        ({"models": {}}, ["models", "at least 1"]),
+        ({**GOOD, "http": {"port": 70000}}, ["http.port", "65535", "got 70000"]),
+        ({}, ["models", "required"]),
+        ([], ["document", "got []"]),
+    ],
+)
+def test_what_is_wrong_is_named_with_what_is_allowed(document: object, told: list[str]) -> None:
+    with pytest.raises(ConfigRejected) as caught:
+        parse_config(document)
+    assert all(part.lower() in str(caught.value).lower() for part in told), str(caught.value)
+
+
+def test_every_problem_is_told_at_once() -> None:
+    with pytest.raises(ConfigRejected) as caught:
+        parse_config({"models": {"m": {"threads": 0}}, "gateways": 0})
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_the_repository_is_found_from_the_folder_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "serve.yaml"
+    file.write_text("repository: shelf\nmodels: {m: {}}\n")
+    assert load_config(file).repository == str(tmp_path / "shelf")
+
+
+@pytest.mark.parametrize("text", ["models: [", "just words", "- a\n- b\n", "\x00"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "serve.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigRejected):
+        load_config(file)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigRejected, match="no configuration file"):
+        load_config(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize("name", ["a", "MiniLM-L6_v2.1", "x" * 64, "..a"])
+def test_names_that_can_be_folders_are_taken(name: str) -> None:
+    assert check_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "x" * 65, "ä", "a b", "a\n"])
+def test_names_that_could_leave_their_folder_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="a name has"):
+        check_name(name)
