@@ -1,0 +1,259 @@
+"""The model repository on disk: models/NAME/VERSION/{manifest.json, graph files, reports}."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from io import BufferedReader, BytesIO
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from engines.cpu import cpu_flags
+from engines.manifest import (
+    MANIFEST,
+    FileEntry,
+    Manifest,
+    SessionOptions,
+    check_file_name,
+    digest_of,
+    make_manifest,
+    parse_manifest,
+)
+from headrace.config import check_name
+from headrace.errors import ArtifactRejected, NotFound
+from headrace.tensors import Signature
+
+_CHUNK = 1 << 20  # bytes
+_MANIFEST_LIMIT = 4 << 20  # bytes
+_DIGITS = re.compile(r"(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One verified version. `digest` names its answers: equal digests give equal answers."""
+
+    folder: Path
+    manifest: Manifest
+    digest: str
+
+    @property
+    def graph_path(self) -> Path:
+        return self.folder / self.manifest.graph
+
+    def read(self, file: str) -> bytes:
+        """The bytes of one file, verified as they were read, so that nothing can change in between."""
+        with _open_regular(self.folder / file) as stream:
+            data = stream.read()
+        _compare(file, self.manifest.files[file], hashlib.sha256(data).hexdigest(), len(data))
+        return data
+
+
+class Repository:
+    """Models by name and version. What is published never changes; readers see a whole version or none."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def names(self) -> list[str]:
+        return sorted(name for name in _folders(self.root) if self._published(name))
+
+    def versions(self, name: str) -> list[str]:
+        """The versions of a model, oldest number first; NotFound names the models that exist."""
+        found = self._published(name) if _is_name(name) else []
+        if not found:
+            raise NotFound(f"no model {name[:64]!r}; there are: {', '.join(self.names()) or 'none'}")
+        return found
+
+    def open(self, name: str, version: str) -> Artifact:
+        """A version whose every file has been compared with its SHA-256, before anything parses one.
+
+        Raises NotFound for an unknown version, ArtifactRejected for one that was tampered with.
+        """
+        if version not in (versions := self.versions(name)):
+            raise NotFound(f"model '{name}' has no version {version[:64]!r}; it has: {', '.join(versions)}")
+        folder = self.root / name / version
+        with _open_regular(folder / MANIFEST) as stream:
+            data = stream.read(_MANIFEST_LIMIT + 1)
+        if len(data) > _MANIFEST_LIMIT:
+            raise ArtifactRejected(f"{MANIFEST} is larger than {_MANIFEST_LIMIT} bytes")
+        manifest = parse_manifest(data)
+        if (manifest.name, manifest.version) != (name, version):
+            raise ArtifactRejected(
+                f"{MANIFEST} in '{name}/{version}' is that of '{manifest.name}/{manifest.version}'"
+            )
+        _verify(folder, manifest)
+        return Artifact(folder, manifest, digest_of(manifest))
+
+    def publish(
+        self,
+        name: str,
+        version: str,
+        files: Mapping[str, Path | bytes],
+        *,
+        graph: str,
+        signature: Signature,
+        engine: str = "onnxruntime",
+        session: SessionOptions | None = None,
+        grouping: Literal["exact", "nearest"] = "exact",
+        warm_up: tuple[Mapping[str, int], ...] = (),
+        precision: str = "fp32",
+        parent: str | None = None,
+        figures: Mapping[str, float] | None = None,
+    ) -> Artifact:
+        """A new version, put in place by one rename; ArtifactRejected when that version exists already."""
+        _check_new(name, version, files)
+        final = self.root / name / version
+        if final.exists():
+            raise ArtifactRejected(f"version '{name}/{version}' exists; a published version never changes")
+        with _folder_beside(final) as folder:
+            manifest = make_manifest(
+                name=name,
+                version=version,
+                engine=engine,
+                engine_version=_installed(engine),
+                cpu_flags=cpu_flags(),
+                graph=graph,
+                session=session or SessionOptions(),
+                signature=signature,
+                grouping=grouping,
+                warm_up=warm_up,
+                precision=precision,
+                parent=parent,
+                files={file: _write(folder / file, source) for file, source in files.items()},
+                created=datetime.now(UTC).isoformat(timespec="seconds"),
+                figures=dict(figures or {}),
+            )
+            _write(folder / MANIFEST, manifest.model_dump_json(indent=2).encode())
+            _sync_folder(folder)
+            _put_in_place(folder, final)
+        return Artifact(final, manifest, digest_of(manifest))
+
+    def _published(self, name: str) -> list[str]:
+        folder = self.root / name
+        found = (version for version in _folders(folder) if (folder / version / MANIFEST).exists())
+        return sorted(found, key=_numerically)
+
+
+def _verify(folder: Path, manifest: Manifest) -> None:
+    """Every file that the manifest names, whole and unchanged, and no other."""
+    present = {entry.name for entry in os.scandir(folder)} - {MANIFEST}
+    if extra := sorted(present - manifest.files.keys()):
+        raise ArtifactRejected(f"file {extra[0]!r} is not in the manifest")
+    for file, entry in manifest.files.items():
+        with _open_regular(folder / file) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            _compare(file, entry, hashlib.file_digest(stream, "sha256").hexdigest(), size)
+
+
+def _compare(file: str, entry: FileEntry, sha256: str, size: int) -> None:
+    if size != entry.size:
+        raise ArtifactRejected(f"file '{file}' has {size} bytes; the manifest says {entry.size}")
+    if sha256 != entry.sha256:
+        raise ArtifactRejected(f"file '{file}' is not the one published: its SHA-256 differs")
+
+
+def _open_regular(path: Path) -> BufferedReader:
+    """An ordinary file for reading: no link is followed and no pipe is waited for."""
+    try:
+        stream = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+    except FileNotFoundError as err:
+        raise ArtifactRejected(f"file '{path.name}' is missing") from err
+    except OSError as err:
+        raise ArtifactRejected(f"file '{path.name}' cannot be read: {err.strerror}") from err
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise ArtifactRejected(f"file '{path.name}' is not an ordinary file")
+    return stream
+
+
+def _check_new(name: str, version: str, files: Mapping[str, Path | bytes]) -> None:
+    try:
+        for part in (name, version):
+            if check_name(part).startswith("."):
+                raise ValueError("a name does not start with a dot")
+        for file in files:
+            check_file_name(file)
+    except ValueError as err:
+        raise ArtifactRejected(f"'{name}/{version}' cannot be published: {err}") from err
+
+
+@contextmanager
+def _folder_beside(final: Path) -> Iterator[Path]:
+    """A hidden folder on the same filesystem, gone at the end unless it was renamed."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
+    try:
+        folder.chmod(0o755)  # mkdtemp makes it private, but the server may be another user
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _put_in_place(folder: Path, final: Path) -> None:
+    try:
+        folder.rename(final)  # fails when another publisher was first: its folder is not empty
+    except OSError as err:
+        raise ArtifactRejected(
+            f"version '{final.parent.name}/{final.name}' exists; a published version never changes"
+        ) from err
+    _sync_folder(final.parent)
+
+
+def _write(path: Path, source: Path | bytes) -> FileEntry:
+    """Copy `source` to `path`, down to the disk; what was written, by digest and size."""
+    digest, size = hashlib.sha256(), 0
+    reader: BinaryIO = BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+    with reader, path.open("xb") as writer:
+        while chunk := reader.read(_CHUNK):
+            writer.write(chunk)
+            digest.update(chunk)
+            size += len(chunk)
+        writer.flush()
+        os.fsync(writer.fileno())
+    return FileEntry(sha256=digest.hexdigest(), size=size)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _folders(folder: Path) -> list[str]:
+    """Names of real folders; hidden ones are what a crash has left."""
+    try:
+        with os.scandir(folder) as entries:
+            return [e.name for e in entries if e.is_dir(follow_symlinks=False) and _is_name(e.name)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _is_name(name: str) -> bool:
+    try:
+        return not check_name(name).startswith(".")
+    except ValueError:
+        return False
+
+
+def _numerically(version: str) -> list[tuple[bool, int, str]]:
+    """So that 10 comes after 9, and v1.10 after v1.9."""
+    parts = _DIGITS.split(version)
+    return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts if part]
+
+
+def _installed(engine: str) -> str:
+    try:
+        return metadata.version(engine)
+    except metadata.PackageNotFoundError:
+        return "unknown"

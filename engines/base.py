@@ -1,0 +1,27 @@
+"""The seam between a batch and the library that computes it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from headrace.tensors import Array, Signature, TensorMap
+
+
+class Engine(Protocol):
+    """A loaded model. `run` may be called from several threads at once."""
+
+    @property
+    def signature(self) -> Signature: ...
+
+    def warm_up(self) -> None:
+        """Run the shapes of the manifest once, so that the first request does not pay for them."""
+
+    def run(self, batch: TensorMap, outputs: tuple[str, ...] = ()) -> dict[str, Array]:
+        """The named outputs of one batch (every output when none is named).
+
+        Raises TensorRejected for values that the model cannot take, EngineFailed for anything else.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the model; `run` must not be called afterwards."""
