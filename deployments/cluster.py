@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from types import TracebackType
 import psutil
 
 from deployments.ports import check_port, free_ports
+from headrace import guard
 from headrace.config import HttpConfig
 from headrace.errors import EngineUnavailable
 
@@ -31,18 +33,21 @@ logging.getLogger("ray.serve").setLevel(logging.WARNING)
 
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 60.0
+CONNECT_TIMEOUT_S = 2.0
 STOP_TIMEOUT_S = 20.0
 MAX_MESSAGE = 256 << 20  # between replicas; Ray's own default refuses tensors over 4 MiB
 
-# HAProxy's statistics page has no setting for its address, and a front for one machine is nobody
-# else's business: the configuration that Ray writes is narrowed to the loopback before each start.
-_LOOPBACK_HAPROXY = """#!/bin/sh
+# What Ray starts as HAProxy. It ends with the actor that started it, since an orphan would keep the port.
+# Its statistics page has no setting for its address, and a front for one machine is nobody else's
+# business: with host 127.0.0.1 the configuration that Ray writes is narrowed before each start.
+_HAPROXY = """#!/bin/sh
 for word in "$@"; do
-  case "$last" in -f) sed -i -e 's/bind \\*:/bind 127.0.0.1:/' -e 's/bind :/bind 127.0.0.1:/' "$word" ;; esac
+  case "$last" in -f) sed -i {narrowing} "$word" ;; esac
   last=$word
 done
-exec "{binary}" "$@"
+exec "{python}" -IS "{guard}" $PPID {signal} "{binary}" "$@"
 """
+_TO_LOOPBACK = "-e 's/bind \\*:/bind 127.0.0.1:/' -e 's/bind :/bind 127.0.0.1:/'"
 
 
 class LocalCluster:
@@ -80,7 +85,7 @@ class LocalCluster:
         command += [f"--metrics-export-port={self.metrics_port}", "--disable-usage-stats"]
         with (self._folder / "ray.log").open("wb") as log:
             self._ray = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
-                command,
+                guard.guarded(signal.SIGTERM, command),
                 env={**os.environ, **self._flags(stats, proxy_metrics, fallback)},
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -119,16 +124,21 @@ class LocalCluster:
             "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
             "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "10",
         }
-        if self._http.host == "127.0.0.1":
-            flags["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(self._loopback_haproxy())
-        return flags
+        return flags | {"RAY_SERVE_HAPROXY_BINARY_PATH": str(self._haproxy())}
 
-    def _loopback_haproxy(self) -> Path:
+    def _haproxy(self) -> Path:
         from ray.serve._private.haproxy import get_haproxy_binary
 
         assert self._folder is not None
         script = self._folder / "haproxy"
-        script.write_text(_LOOPBACK_HAPROXY.replace("{binary}", get_haproxy_binary()))
+        text = _HAPROXY.format(
+            narrowing=_TO_LOOPBACK if self._http.host == "127.0.0.1" else "-e ''",
+            python=sys.executable,
+            guard=guard.__file__,
+            signal=int(signal.SIGTERM),
+            binary=get_haproxy_binary(),
+        )
+        script.write_text(text)
         script.chmod(script.stat().st_mode | stat.S_IXUSR)
         return script
 
@@ -143,11 +153,11 @@ class LocalCluster:
             try:
                 connect(self.address)
                 break
-            except (ConnectionError, RuntimeError, ValueError) as err:
+            except (EngineUnavailable, ConnectionError, RuntimeError, ValueError) as err:
                 ray.shutdown()
                 if time.monotonic() > deadline:
                     raise EngineUnavailable(f"Ray did not answer within {START_TIMEOUT_S:g} s") from err
-                time.sleep(0.5)
+                time.sleep(0.2)
         start_serve(self._http)
         self._remember()
 
@@ -192,9 +202,15 @@ class LocalCluster:
 
 
 def connect(address: str) -> None:
-    """Connect this process to a Ray cluster as a quiet driver."""
+    """Connect this process to a Ray cluster as a quiet driver; EngineUnavailable when nobody answers."""
     import ray
 
+    host, _, port = address.rpartition(":")
+    if port.isdecimal():  # Ray itself would wait for minutes
+        try:
+            socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
+        except OSError as err:
+            raise EngineUnavailable(f"no Ray cluster answers at {address}") from err
     ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="headrace")
 
 

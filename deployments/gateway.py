@@ -49,8 +49,12 @@ def app_name(model: str, version: str) -> str:
 
 
 def chosen_versions(repository: Repository, model: str, config: ModelConfig) -> list[str]:
-    """The versions to serve, the answering one last."""
-    return list(config.versions) or repository.versions(model)[-1:]
+    """The versions to serve, the answering one last; NotFound when the repository lacks one."""
+    there = repository.versions(model)
+    for version in config.versions:
+        if version not in there:
+            raise NotFound(f"model {model!r} has no version {version!r}; there are: {', '.join(there)}")
+    return list(config.versions) or there[-1:]
 
 
 class Gateway:

@@ -16,7 +16,7 @@ def read_status(address: str) -> dict[str, Any]:
 
     try:
         connect(address)
-    except (ConnectionError, ValueError) as err:
+    except (EngineUnavailable, ConnectionError, ValueError) as err:
         raise EngineUnavailable(
             f"no Ray cluster answers at {address!r}; start one by: headrace serve CONFIG"
         ) from err

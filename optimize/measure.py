@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
+from batching.shapes import can_pad, split, stack
 from engines.artifact import Artifact
 from engines.base import Engine
 from engines.manifest import SessionOptions, digest_of
 from headrace.errors import ConfigRejected, HeadraceError
 from headrace.tensors import Array, Signature, TensorMap
-from optimize.padding import row_of, stack
 from optimize.progress import Line
 from optimize.recipe import Predict
 
@@ -116,10 +116,10 @@ def padded_agreement(
 def check_padding(engine: Engine, examples: Sequence[TensorMap]) -> float:
     """The largest change of an FP32 engine's answer, relative to its largest value, when rows are
     padded together; ConfigRejected when that is more than rounding."""
-    if not engine.signature.is_batchable:
+    if not can_pad(engine.signature):
         raise ConfigRejected(
-            'grouping "nearest" needs inputs and outputs whose first dimension is "batch"; '
-            'leave it at "exact"'
+            'grouping "nearest" needs inputs and outputs whose first dimension is "batch", and no output '
+            'with a variable dimension that no input has; leave it at "exact"'
         )
     found = max(
         float(np.abs(padded - alone).max(initial=0.0) / max(np.abs(alone).max(initial=0.0), 1e-12))
@@ -147,10 +147,12 @@ def _alone_and_padded(
     first: Engine, second: Engine, examples: Sequence[TensorMap]
 ) -> Iterator[tuple[Array, Array]]:
     """For each row: what `first` answers to it alone, and `second` to all rows padded together."""
-    together = second.run(stack(second.signature, examples))
-    for row, inputs in enumerate(examples):
-        alone = first.run(inputs)
-        yield _flat(alone), _flat(row_of(together, row, alone))
+    signature = second.signature
+    batch, _ = stack(signature, examples)
+    sizes = [signature.check(inputs) for inputs in examples]
+    answers = split(signature, second.run(batch), [1] * len(examples), sizes)
+    for inputs, padded in zip(examples, answers, strict=True):
+        yield _flat(first.run(inputs)), _flat(padded)
 
 
 def _flat(outputs: Mapping[str, Array]) -> Array:

@@ -243,5 +243,11 @@ def _name(out: Path) -> str:
 
 def _command(recipe: Recipe, out: Path, goals: Goals) -> str:
     wanted = [f"{name}={value:g}" for name, value in asdict(goals).items() if value is not None]
-    parts = ["headrace", "optimize", str(recipe.path), "--out", str(out)]
+    parts = ["headrace", "optimize", _short(recipe.path), "--out", _short(out)]
     return shlex.join([*parts, *(part for goal in wanted for part in ("--goal", goal))])
+
+
+def _short(path: Path) -> str:
+    """Seen from here if it lies below: reports travel, and the folders above say too much."""
+    here = Path.cwd()
+    return str(path.resolve().relative_to(here)) if path.resolve().is_relative_to(here) else path.name

@@ -1,0 +1,205 @@
+"""The command as a newcomer meets it: clear errors, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deployments.ports import free_ports
+from tests.deployments.conftest import Running
+from tests.deployments.onnx_models import publish_all
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVERS = {"raylet", "gcs_server", "haproxy", "valkey-server"}
+
+
+def headrace(*arguments: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "deployments.cli", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False)
+
+
+def servers() -> set[int]:
+    """The server processes on this machine."""
+    return {
+        process.pid
+        for process in psutil.process_iter(["name", "status"])
+        if process.info["name"] in SERVERS and process.info["status"] != psutil.STATUS_ZOMBIE
+    }
+
+
+def wait_until_gone(before: set[int], timeout_s: float = 30) -> set[int]:
+    deadline = time.monotonic() + timeout_s
+    while (left := servers() - before) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return left
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Iterator[Path]:
+    publish_all(tmp_path / "models")
+    file = tmp_path / "serve.yaml"
+    (port,) = free_ports(1)
+    file.write_text(
+        f"repository: models\ngateways: 1\nhttp: {{port: {port}}}\nmodels:\n  double: {{versions: ['1']}}\n"
+    )
+    return file
+
+
+def test_a_wrong_configuration_is_one_clear_message(config: Path) -> None:
+    config.write_text(config.read_text().replace("gateways", "gatways"))
+    done = headrace("serve", str(config))
+    assert done.returncode == 1
+    assert "unknown key 'gatways'" in done.stderr
+    assert "did you mean 'gateways'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_model_that_is_not_there_is_found_before_anything_starts(config: Path) -> None:
+    config.write_text(config.read_text().replace("double", "duoble"))
+    before = servers()
+    done = headrace("serve", str(config))
+    assert done.returncode == 1
+    assert "no model 'duoble'" in done.stderr
+    assert "double" in done.stderr
+    assert servers() <= before
+
+
+def test_a_taken_port_is_told_with_its_holder(config: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = headrace("serve", str(config), "--port", str(port))
+    assert done.returncode == 1
+    assert f"port {port} is held by" in done.stderr
+    assert f"(process {psutil.Process().pid})" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serve_answers_and_leaves_no_process_behind(config: Path, number: signal.Signals) -> None:
+    before = servers()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deployments.cli", "serve", str(config)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    output = Output(process)
+    try:
+        assert output.wait_for("Ctrl-C ends it", 90), output.text()
+        url = output.text().partition("at ")[2].partition(";")[0]
+        with urllib.request.urlopen(f"{url}/v2/health/ready", timeout=10) as answer:
+            assert json.load(answer)["ready"] is True
+        assert {psutil.Process(pid).name() for pid in servers() - before} == SERVERS
+        process.send_signal(number)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+    assert wait_until_gone(before) == set()
+
+
+def test_ctrl_c_while_ray_starts_leaves_no_process_behind(config: Path) -> None:
+    before = servers()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deployments.cli", "serve", str(config)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while not servers() - before and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1.0)  # into the middle of Ray's start
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert wait_until_gone(before) == set()
+
+
+def test_a_killed_server_takes_ray_and_its_cache_with_it(config: Path) -> None:
+    before = servers()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deployments.cli", "serve", str(config)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    output = Output(process)
+    assert output.wait_for("Ctrl-C ends it", 90), output.text()
+    process.kill()
+    process.wait(10)
+    assert wait_until_gone(before, timeout_s=90) == set()  # Ray takes its time when nobody ends Serve first
+
+
+class Output:
+    """What a process prints, read as it comes."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self._lines: list[str] = []
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        self._lines.extend(iter(self._process.stdout.readline, ""))
+
+    def text(self) -> str:
+        return "".join(self._lines)
+
+    def wait_for(self, text: str, timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        while text not in self.text() and self._process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return text in self.text()
+
+
+def test_status_tells_applications_and_versions(running: Running) -> None:
+    done = headrace("status", "--address", running.server.ray_address, "--json")
+    assert done.returncode == 0, done.stderr
+    state = json.loads(done.stdout)
+    assert state["models"]["double"] == ["1", "2"]
+    assert state["applications"]["headrace"]["status"] == "RUNNING"
+    assert state["applications"]["far-1"]["deployments"]["Model"]["RUNNING"] >= 1
+
+
+def test_a_configuration_can_join_a_running_cluster(running: Running, tmp_path: Path) -> None:
+    file = tmp_path / "serve.yaml"
+    file.write_text(json.dumps(running.server.config.model_dump()))
+    done = headrace("serve", str(file), "--address", running.server.ray_address)
+    assert done.returncode == 0, done.stderr
+    assert f"deployed on {running.server.ray_address}" in done.stdout.replace("\n", " ")
+
+
+def test_status_without_a_cluster_says_how_to_start_one() -> None:
+    (port,) = free_ports(1)
+    done = headrace("status", "--address", f"127.0.0.1:{port}")
+    assert done.returncode == 1
+    assert "headrace serve CONFIG" in done.stderr
+
+
+def test_doctor_checks_this_machine() -> None:
+    done = headrace("doctor")
+    assert "onnxruntime" in done.stdout
+    assert done.returncode in (0, 1)
+
+
+def test_optimize_tells_of_a_wrong_goal_and_a_missing_recipe(tmp_path: Path) -> None:
+    done = headrace("optimize", str(tmp_path / "none.py"), "--out", str(tmp_path / "models" / "m"))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    recipe = ROOT / "examples" / "minilm" / "recipe.py"
+    done = headrace("optimize", str(recipe), "--out", str(tmp_path / "models" / "m"), "--goal", "max_dorp=1")
+    assert done.returncode == 1
+    assert "max_drop=NUMBER" in done.stderr

@@ -1,0 +1,26 @@
+"""Who holds a port is told by name."""
+
+import os
+import socket
+
+import pytest
+
+from deployments.ports import check_port, free_ports, holder
+from headrace.errors import ConfigRejected
+
+
+def test_free_ports_are_different_and_free() -> None:
+    ports = free_ports(5)
+    assert len(set(ports)) == 5
+    assert all(holder(port) is None for port in ports)
+
+
+def test_the_holder_of_a_taken_port_is_named() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert f"(process {os.getpid()})" in str(holder(port))
+        with pytest.raises(ConfigRejected, match=f"port {port} is held by .*choose another port"):
+            check_port("127.0.0.1", port)
+    check_port("127.0.0.1", port)
