@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -75,15 +76,12 @@ def serve(
         server = join(document, address)
         console.print(f"deployed on {address}; requests go to {server.url} on each of its nodes")
         return
-    with console.status("starting Ray and loading the models"):
-        running = serving(document)
-        server = running.__enter__()
-    try:
+    with ExitStack() as stack:
+        with console.status("starting Ray and loading the models"):
+            server = stack.enter_context(serving(document))
         console.print(f"serving {', '.join(server.config.models)} at {server.url}; Ctrl-C ends it")
         console.print(f"other Ray jobs: ray.init({server.ray_address!r}); metrics: {server.metrics_url}")
         wait_for_signal()
-    finally:
-        running.__exit__(None, None, None)
 
 
 @cli.command()

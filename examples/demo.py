@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -59,18 +60,15 @@ def main(settings: Settings) -> int:
         report = optimize(load_recipe(RECIPE), settings.repository / MODEL, GOALS, progress)
     print(as_text(report))
     bodies = requests(settings.messages)
-    with console.status("starting Ray, the cache and the FP32 model"):
-        running = serving(plain(settings, http, report.before.version))
-        server = running.__enter__()
-    try:
+    with ExitStack() as stack:
+        with console.status("starting Ray, the cache and the FP32 model"):
+            server = stack.enter_context(serving(plain(settings, http, report.before.version)))
         result = measure(settings, server, report, bodies)
         show(settings, report, result)
         if settings.keep:
             invite(server)
             wait_for_signal()
-    finally:
-        with console.status("ending every process that was started"):
-            running.__exit__(None, None, None)
+        console.print("ending every process that was started")
     return 0 if result.is_good else 1
 
 

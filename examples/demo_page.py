@@ -29,9 +29,7 @@ def as_html(document: dict[str, Any], result: Result, report: Report) -> str:
     """A page that needs nothing but itself."""
     before, after = document["rows"]
     machine = document["machine"]
-    where = ", ".join(
-        f"{key} {value}" for key, value in machine.items() if not isinstance(value, dict | list)
-    )
+    where = f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}"
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Headrace: the main job</title><style>{_STYLE}</style></head><body>

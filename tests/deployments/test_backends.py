@@ -13,7 +13,7 @@ from deployments.backends import PACK_BYTES, Replicas
 from deployments.load import infer_request
 from headrace.errors import DeadlinePassed, EngineUnavailable, HeadraceError, Overloaded, TensorRejected
 from headrace.requests import Ran
-from tests.deployments.conftest import Running
+from tests.conftest import Running
 
 
 class Handle:

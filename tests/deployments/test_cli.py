@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from deployments.ports import free_ports
-from tests.deployments.conftest import Running
-from tests.deployments.onnx_models import publish_all
+from tests.conftest import Running
+from tests.onnx_models import publish_all
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVERS = {"raylet", "gcs_server", "haproxy", "valkey-server"}
@@ -89,14 +89,7 @@ def test_a_taken_port_is_told_with_its_holder(config: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_serve_answers_and_leaves_no_process_behind(config: Path, number: signal.Signals) -> None:
     before = servers()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "deployments.cli", "serve", str(config)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    output = Output(process)
+    process, output = start_serving(config)
     try:
         assert output.wait_for("Ctrl-C ends it", 90), output.text()
         url = output.text().partition("at ")[2].partition(";")[0]
@@ -112,12 +105,7 @@ def test_serve_answers_and_leaves_no_process_behind(config: Path, number: signal
 
 def test_ctrl_c_while_ray_starts_leaves_no_process_behind(config: Path) -> None:
     before = servers()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "deployments.cli", "serve", str(config)],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process, _ = start_serving(config)
     deadline = time.monotonic() + 60
     while not servers() - before and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -129,6 +117,14 @@ def test_ctrl_c_while_ray_starts_leaves_no_process_behind(config: Path) -> None:
 
 def test_a_killed_server_takes_ray_and_its_cache_with_it(config: Path) -> None:
     before = servers()
+    process, output = start_serving(config)
+    assert output.wait_for("Ctrl-C ends it", 90), output.text()
+    process.kill()
+    process.wait(10)
+    assert wait_until_gone(before, timeout_s=90) == set()  # Ray takes its time when nobody ends Serve first
+
+
+def start_serving(config: Path) -> tuple[subprocess.Popen[str], Output]:
     process = subprocess.Popen(
         [sys.executable, "-m", "deployments.cli", "serve", str(config)],
         cwd=ROOT,
@@ -136,11 +132,7 @@ def test_a_killed_server_takes_ray_and_its_cache_with_it(config: Path) -> None:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    output = Output(process)
-    assert output.wait_for("Ctrl-C ends it", 90), output.text()
-    process.kill()
-    process.wait(10)
-    assert wait_until_gone(before, timeout_s=90) == set()  # Ray takes its time when nobody ends Serve first
+    return process, Output(process)
 
 
 class Output:

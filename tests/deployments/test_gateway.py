@@ -16,7 +16,7 @@ from ray.exceptions import RayTaskError
 from deployments.load import infer_request
 from headrace.errors import CallerError, DeadlinePassed, NotFound, TensorRejected
 from headrace.metrics import BATCH_FILL, BATCH_ROWS, CACHE_REQUESTS, ERRORS, QUEUE_DEPTH, REQUEST_LATENCY
-from tests.deployments.conftest import Running
+from tests.conftest import Running
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 METRICS_WAIT_S = 40.0

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deployments.load import infer_request
-from tests.deployments.conftest import BODY_TIMEOUT_S, Running
+from tests.conftest import BODY_TIMEOUT_S, Running
 
 NAN_TIMEOUT = b'{"inputs":[],"parameters":{"timeout":NaN}}'
 X = np.arange(6, dtype=np.float32).reshape(2, 3)

@@ -10,7 +10,7 @@ import pytest
 from deployments.load import Load, Reply, closed_loop, infer_request
 from deployments.ports import free_ports
 from headrace.errors import EngineUnavailable
-from tests.deployments.conftest import Running
+from tests.conftest import Running
 
 
 def test_replies_come_in_the_order_of_the_requests(running: Running) -> None:

@@ -14,10 +14,24 @@ from cache.embedded import EmbeddedServer
 from deployments.load import Load, closed_loop, infer_request
 from deployments.ports import free_ports
 from deployments.serving import Server, serving
+from engines.artifact import Repository
+from examples.minilm import graph
 from headrace.config import parse_config
-from tests.deployments.onnx_models import publish_all
+from tests.onnx_models import publish_all
 
 BODY_TIMEOUT_S = 1.5
+
+
+def publish_minilm(repository: Repository, folder: Path) -> None:
+    """The real encoder in FP32, as the main job publishes it."""
+    repository.publish(
+        "minilm",
+        "1",
+        {"model.onnx": graph.write(folder / ".minilm.onnx")},
+        graph="model.onnx",
+        signature=graph.SIGNATURE,
+        grouping="nearest",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +53,7 @@ class Running:
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     root: Path = tmp_path_factory.mktemp("models")
-    publish_all(root)
+    publish_minilm(publish_all(root), root)
     (port,) = free_ports(1)
     with EmbeddedServer(64) as cache_server:
         config = parse_config(
@@ -53,6 +67,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
                     "far": {"placement": "replicas", "replicas": 2, "cache": False},
                     "slow": {"cache": False, "batching": {"max_batch": 1}},
                     "words": {},
+                    "minilm": {},
                     "lookup": {"cache": False},
                 },
             }
