@@ -9,14 +9,17 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from batching.queue import Item, WaitingQueue
 from batching.shapes import Sizes, can_pad, split, stack
 from headrace.config import BatchingConfig
-from headrace.errors import ConfigRejected, DeadlinePassed, EngineFailed, HeadraceError, Overloaded
+from headrace.errors import ConfigRejected, DeadlinePassed, EngineFailed, HeadraceError, Overloaded, TooLarge
 from headrace.requests import Ran, Timings
 from headrace.tensors import Array, Signature, TensorMap
 
 _log = logging.getLogger(__name__)
+_TICK_S = 0.0005  # a timer may fire a little early
 
 RunEngine = Callable[[TensorMap, tuple[str, ...]], dict[str, Array]]
 # Executes one group under the given permit and gives an answer or an error for each item.
@@ -60,6 +63,20 @@ def _run_together(run: RunEngine, signature: Signature, items: Sequence[Item]) -
     return [Answer(part, rows, fill, ran_s) for part in parts]
 
 
+def _joined(parts: Sequence[Ran]) -> Ran:
+    """The answer to a request that ran in parts."""
+    outputs = {name: np.concatenate([part.outputs[name] for part in parts]) for name in parts[0].outputs}
+    timings = [part.timings for part in parts]
+    return Ran(
+        outputs,
+        Timings(
+            queued_s=timings[0].queued_s,
+            ran_s=sum(entry.ran_s for entry in timings),
+            batch_rows=max(entry.batch_rows for entry in timings),
+        ),
+    )
+
+
 class Batcher:
     """Holds requests while the engine is busy and lets a group go when a permit is free.
 
@@ -80,6 +97,10 @@ class Batcher:
                 "variable dimension that no input has; use grouping 'exact'"
             )
         self._run = run
+        self._signature = signature
+        self._max_batch = config.max_batch
+        self._most_rows = config.max_batch * config.max_queue
+        self._permits = config.permits
         self._on_batch = on_batch
         self._max_wait_s = config.max_wait_ms / 1000
         self._queue = WaitingQueue(
@@ -102,18 +123,51 @@ class Batcher:
     async def submit(
         self, inputs: TensorMap, sizes: Sizes, outputs: tuple[str, ...] = (), deadline: float | None = None
     ) -> Ran:
-        """The outputs of one checked request; `deadline` is in the running loop's time."""
+        """The outputs of one checked request; `deadline` is in the running loop's time.
+
+        A request of more rows than a batch holds is run in parts, so that it neither needs more memory
+        than a batch nor keeps the others out: only as many parts wait at a time as keep the engine busy.
+        """
         if self._is_closed:
             raise Overloaded("this replica is shutting down; try again")
+        rows = sizes.get("batch", 1)
+        if rows <= self._max_batch or not self._signature.is_batchable:
+            return await self._submit_part(inputs, sizes, outputs, deadline)
+        if rows > self._most_rows:
+            raise TooLarge(
+                f"the request has {rows} rows; at most {self._most_rows} are taken: send it in parts"
+            )
+        starts = iter(range(0, rows, self._max_batch))
+        parts: dict[int, Ran] = {}
+
+        async def run_parts() -> None:
+            for start in starts:
+                part = {name: array[start : start + self._max_batch] for name, array in inputs.items()}
+                part_sizes = {**sizes, "batch": min(self._max_batch, rows - start)}
+                parts[start] = await self._submit_part(part, part_sizes, outputs, deadline)
+
+        runners = [asyncio.create_task(run_parts()) for _ in range(2 * self._permits)]
+        try:
+            await asyncio.gather(*runners)
+        finally:
+            for task in runners:  # the first error is the request's; what still waits need not run
+                task.cancel()
+        return _joined([parts[start] for start in sorted(parts)])
+
+    async def _submit_part(
+        self, inputs: TensorMap, sizes: Sizes, outputs: tuple[str, ...], deadline: float | None
+    ) -> Ran:
         loop = asyncio.get_running_loop()
         now = loop.time()
         reply: asyncio.Future[Answer] = loop.create_future()
         rows = sizes.get("batch", 1)
         item = Item(inputs, outputs, sizes, rows, entered_at=now, deadline=deadline, reply=reply)
-        self._queue.add(item)
-        alarm = loop.call_at(deadline, self._expire, item) if deadline is not None else None
-        self._pump()
+        alarm: asyncio.TimerHandle | None = None
         try:
+            if deadline is not None:
+                alarm = loop.call_at(deadline, self._expire, item)
+            self._queue.add(item)
+            self._pump()
             answer = await reply
         finally:
             self._queue.discard(item)  # the caller left: nothing of it is left to run
@@ -154,7 +208,7 @@ class Batcher:
         if self._free and len(self._queue):
             due = self._queue.due_at(max_wait_s=self._max_wait_s, run_s=self._run_s)
             if due is not None:
-                self._timer = loop.call_at(due, self._pump)
+                self._timer = loop.call_at(max(due, loop.time() + _TICK_S), self._pump)
 
     async def _execute(self, group: list[Item], permit: int) -> None:
         try:
@@ -170,8 +224,10 @@ class Batcher:
             assert len(answers) == len(group)
         finally:
             self._free.append(permit)
-            self._settle(group, answers)
-            self._pump()
+            try:
+                self._settle(group, answers)
+            finally:
+                self._pump()
 
     def _settle(self, group: list[Item], answers: Sequence[Answer | HeadraceError]) -> None:
         for item, answer in zip(group, answers, strict=True):

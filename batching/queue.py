@@ -5,12 +5,15 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from batching.shapes import Sizes, elements
 from headrace.errors import Overloaded
 from headrace.tensors import Signature, TensorMap
+
+# By length, then by shape so that equal shapes are neighbours, then by arrival.
+Order = tuple[int, tuple[int, ...], int]
 
 
 @dataclass(slots=True, eq=False)
@@ -25,15 +28,21 @@ class Item:
     deadline: float | None
     reply: Any
     length: int = 0  # elements of one row
+    arrival: int = 0
+    order: Order = (0, (), 0)
     key: Hashable = None
     is_waiting: bool = False
 
 
-@dataclass(slots=True)
-class _Group:
-    """The waiting requests that may share a batch, the shortest first."""
+def _leave_by(item: Item, max_wait_s: float, run_s: float) -> float:
+    """When a request is to leave at the latest: twice a batch's time before its deadline, for one may
+    be running."""
+    aged = item.entered_at + max_wait_s
+    return aged if item.deadline is None else min(aged, item.deadline - 2 * run_s)
 
-    items: list[tuple[int, int, Item]] = field(default_factory=list)  # length, arrival, item
+
+def _order(item: Item) -> Order:
+    return item.order
 
 
 class WaitingQueue:
@@ -52,8 +61,8 @@ class WaitingQueue:
         self._max_batch = max_batch if signature.is_batchable else 1
         self._max_padding = max_padding
         self._max_queue = max_queue
-        self._arrivals: deque[tuple[int, Item]] = deque()
-        self._groups: dict[Hashable, _Group] = {}
+        self._arrivals: deque[Item] = deque()
+        self._groups: dict[Hashable, list[Item]] = {}  # each in order
         self._count = 0
         self._num_waiting = 0
         self.num_rows = 0
@@ -69,12 +78,11 @@ class WaitingQueue:
         item.length = elements(self._signature.inputs, item.sizes) if self._can_pad else 0
         item.is_waiting = True
         self._count += 1
-        insort(
-            self._groups.setdefault(item.key, _Group()).items,
-            (item.length, self._count, item),
-            key=lambda entry: entry[:2],
-        )
-        self._arrivals.append((self._count, item))
+        item.arrival = self._count
+        shape = tuple(size for dim, size in item.sizes.items() if dim != "batch")
+        item.order = (item.length, shape, item.arrival)
+        insort(self._groups.setdefault(item.key, []), item, key=_order)
+        self._arrivals.append(item)
         self._num_waiting += 1
         self.num_rows += item.rows
 
@@ -86,85 +94,86 @@ class WaitingQueue:
         return (item.outputs, tuple(sorted((dim, n) for dim, n in item.sizes.items() if dim != "batch")))
 
     def discard(self, item: Item) -> None:
-        """Take a request out that nobody waits for any more."""
+        """Take a request out that nobody waits for any more, and let go of its tensors."""
         if not item.is_waiting:
             return
-        group = self._groups[item.key]
-        at = bisect_left(group.items, item.length, key=lambda entry: entry[0])
-        while group.items[at][2] is not item:
-            at += 1
-        self._take(item.key, at)
+        self._take(item.key, self._place(item))
+        item.inputs = {}
+        if len(self._arrivals) > 2 * self._num_waiting + 16:
+            self._arrivals = deque(entry for entry in self._arrivals if entry.is_waiting)
 
     def oldest(self) -> Item | None:
-        while self._arrivals and not self._arrivals[0][1].is_waiting:
+        while self._arrivals and not self._arrivals[0].is_waiting:
             self._arrivals.popleft()
-        return self._arrivals[0][1] if self._arrivals else None
+        return self._arrivals[0] if self._arrivals else None
 
     def next_group(self, now: float, *, max_wait_s: float, run_s: float) -> list[Item]:
-        """The oldest request and those that may run with it; empty when it should wait for more.
+        """The next request and those that run with it; empty when all should wait for more.
 
-        It leaves when the batch is full, when it has waited `max_wait_s`, or when waiting longer
-        would miss a deadline, given that a batch runs for `run_s`.
+        A group leaves when its batch is full, when its oldest has waited `max_wait_s`, or when waiting
+        longer would miss a deadline, given that a batch runs for `run_s`; the oldest first.
         """
-        first = self.oldest()
-        if first is None:
-            return []
-        places = self._neighbours(first)
-        items = self._groups[first.key].items
-        rows = sum(items[at][2].rows for at in places)
-        is_due = (
-            now - first.entered_at >= max_wait_s
-            or rows >= self._max_batch
-            or any(
-                (deadline := items[at][2].deadline) is not None and deadline - now <= 2 * run_s
-                for at in places
-            )
-        )
-        if not is_due:
-            return []
-        start = places.start
-        return [self._take(first.key, start) for _ in places]
+        for first in self._heads(max_wait_s, run_s):
+            window = self._neighbours(first)
+            if self._leaves_at(first, window, max_wait_s, run_s) <= now:
+                return [self._take(first.key, window.start) for _ in window]
+        return []
 
     def due_at(self, *, max_wait_s: float, run_s: float) -> float | None:
-        """When next_group should be asked again, though nothing else happens; None when nothing waits."""
+        """When next_group gives a group though nothing else happens; None when nothing waits."""
+        times = [
+            self._leaves_at(first, self._neighbours(first), max_wait_s, run_s)
+            for first in self._heads(max_wait_s, run_s)
+        ]
+        return min(times, default=None)
+
+    def _heads(self, max_wait_s: float, run_s: float) -> list[Item]:
+        """The requests that a batch may be built around, in the order in which they are asked."""
         first = self.oldest()
         if first is None:
-            return None
-        due = first.entered_at + max_wait_s
-        for _, _, item in self._groups[first.key].items:
-            if item.deadline is not None:
-                due = min(due, item.deadline - 2 * run_s)
-        return due
+            return []
+        if max_wait_s == 0:
+            return [first]  # it is due, whatever the others are
+        heads: list[Item] = []
+        for items in self._groups.values():
+            heads.append(min(items, key=lambda item: item.arrival))
+            heads.append(min(items, key=lambda item: _leave_by(item, max_wait_s, run_s)))
+        return sorted(heads, key=lambda item: item.arrival)
+
+    def _leaves_at(self, first: Item, window: range, max_wait_s: float, run_s: float) -> float:
+        items = self._groups[first.key]
+        if sum(items[at].rows for at in window) >= self._max_batch:
+            return first.entered_at
+        return min(_leave_by(items[at], max_wait_s, run_s) for at in window)
+
+    def _place(self, item: Item) -> int:
+        return bisect_left(self._groups[item.key], item.order, key=_order)
 
     def _neighbours(self, first: Item) -> range:
         """The places in the group, all next to each other, that leave with `first`."""
-        items = self._groups[first.key].items
-        at = bisect_left(items, first.length, key=lambda entry: entry[0])
-        while items[at][2] is not first:
-            at += 1
-        low, high = at, at + 1
-        rows, useful = first.rows, first.rows * first.length
-        longest = first
-        while True:
+        items = self._groups[first.key]
+        low = self._place(first)
+        high = low + 1
+        rows, useful, sizes = first.rows, first.rows * first.length, dict(first.sizes)
+        while rows < self._max_batch:
             for place in self._by_distance(items, low, high, first.length):
-                item = items[place][2]
-                taller = item if item.length > longest.length else longest
-                total = (rows + item.rows) * taller.length
-                fits = rows + item.rows <= self._max_batch
-                if fits and (
-                    total == 0 or (useful + item.rows * item.length) / total >= 1 - self._max_padding
-                ):
+                item = items[place]
+                largest = {dim: max(size, item.sizes[dim]) for dim, size in sizes.items()}
+                total = (rows + item.rows) * elements(self._signature.inputs, largest)
+                padding = 1 - (useful + item.rows * item.length) / total if self._can_pad and total else 0.0
+                if rows + item.rows <= self._max_batch and padding <= self._max_padding:
                     break
             else:
-                return range(low, high)
+                break
             low, high = min(low, place), max(high, place + 1)
-            rows, useful, longest = rows + item.rows, useful + item.rows * item.length, taller
+            rows, useful, sizes = rows + item.rows, useful + item.rows * item.length, largest
+        return range(low, high)
 
     @staticmethod
-    def _by_distance(items: list[tuple[int, int, Item]], low: int, high: int, length: int) -> Iterator[int]:
+    def _by_distance(items: list[Item], low: int, high: int, length: int) -> Iterator[int]:
         """The place below and the place above the window, the nearer in length first."""
-        below = length - items[low - 1][0] if low else None
-        above = items[high][0] - length if high < len(items) else None
+        below = length - items[low - 1].length if low else None
+        above = items[high].length - length if high < len(items) else None
         if above is not None and (below is None or above <= below):
             yield high
             if below is not None:
@@ -176,8 +185,8 @@ class WaitingQueue:
 
     def _take(self, key: Hashable, at: int) -> Item:
         group = self._groups[key]
-        item = group.items.pop(at)[2]
-        if not group.items:
+        item = group.pop(at)
+        if not group:
             del self._groups[key]
         item.is_waiting = False
         self._num_waiting -= 1

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from headrace.errors import EngineFailed
 from headrace.tensors import Array, Signature, TensorMap, TensorSpec
 
 Sizes = Mapping[str, int]  # of the variable dimensions, as Signature.check gives them
@@ -72,6 +73,12 @@ def split(
     """The outputs of each request, padding cut away: views into the batch's outputs, no copies."""
     if len(rows) == 1:
         return [dict(outputs)]
+    for name, array in outputs.items():
+        if array.shape[0] != sum(rows):
+            raise EngineFailed(
+                f"output '{name}' has {array.shape[0]} rows for a batch of {sum(rows)}: its first dimension "
+                "is not the batch; correct the signature"
+            )
     specs = {spec.name: spec for spec in signature.outputs}
     answers: list[dict[str, Array]] = []
     start = 0

@@ -67,5 +67,6 @@ def finish(figures: Sequence[Figure], json_file: Path | None) -> int:
             "command": shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
             "figures": [{**asdict(figure), "holds": figure.holds} for figure in figures],
         }
+        json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
     return 0 if all(figure.holds is not False for figure in figures) else 1

@@ -65,11 +65,6 @@ class MemoryCache:
         self._entries[key] = _Entry(freeze(outputs), num_bytes, self._clock() + self._ttl_s)
         self._num_bytes += num_bytes
 
-    def clear(self) -> None:
-        """Forget everything."""
-        self._entries.clear()
-        self._num_bytes = 0
-
     def _drop(self, key: bytes) -> None:
         self._num_bytes -= self._entries.pop(key).num_bytes
 

@@ -71,6 +71,9 @@ class Breaker:
         self._is_probing = False
 
 
+_LARGEST = 1 << 20  # bytes
+
+
 class RedisCache:
     """Tensors by key in the Redis at `url` (redis://, rediss:// or unix://), for one event loop.
 
@@ -116,7 +119,10 @@ class RedisCache:
         return await self._call(ask)
 
     async def put(self, key: bytes, outputs: TensorMap) -> None:
-        """Keep `outputs` under `key`, if Redis lets us."""
+        """Keep `outputs` under `key`, if Redis lets us and they are not over 1 MiB: a larger value takes
+        so long to write that it would pass for a fault of Redis."""
+        if sum(array.nbytes for array in outputs.values()) > _LARGEST:
+            return
         life_s = self._ttl_s * (1 - _JITTER * random.random())  # noqa: S311 - spreads, guards nothing
 
         async def tell(client: Redis) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from ray import serve
 from ray.serve import Application
 
-from deployments.gateway import Gateway, app_name, chosen_versions
+from deployments.gateway import APP_PREFIX, Gateway, app_name, chosen_versions
 from deployments.model import ModelReplica
 from engines.artifact import Repository
-from headrace.config import Config
+from headrace.config import Config, load_config
 
 GATEWAY_APP = "headrace"
 # Serve's own cap on what a replica may hold; our queues refuse earlier, with a clear answer.
@@ -72,7 +71,8 @@ def deploy(config: Config) -> None:
                 serve.run(model(config, name, version), name=app_name(name, version), route_prefix=None)
     serve.run(gateway(config), name=GATEWAY_APP, route_prefix="/")
     for name in set(serve.status().applications) - wanted:
-        serve.delete(name)
+        if name.startswith(APP_PREFIX):  # what others run on this cluster is not ours to end
+            serve.delete(name)
 
 
 def num_cpus(config: Config) -> int:
@@ -84,8 +84,17 @@ def num_cpus(config: Config) -> int:
     )
 
 
-def run(args: dict[str, Any]) -> Application:
-    """Builder for `serve run deployments.app:run config=FILE`; placement "inline" only."""
-    from headrace.config import load_config
+def gateway_app(args: dict[str, str]) -> Application:
+    """Builder for `serve run deployments.app:gateway_app config=FILE`, `serve deploy` and KubeRay.
 
+    Models with placement "replicas" need their own applications beside it: `model_app`.
+    """
     return gateway(load_config(Path(args["config"])))
+
+
+def model_app(args: dict[str, str]) -> Application:
+    """Builder for `serve run deployments.app:model_app config=FILE model=NAME version=VERSION`.
+
+    The application's name is that of `deployments.gateway.app_name`, "headrace:NAME:VERSION".
+    """
+    return model(load_config(Path(args["config"])), args["model"], args["version"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections import deque
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,6 +26,9 @@ class Backend(Protocol):
         self, inputs: TensorMap, sizes: Sizes, outputs: tuple[str, ...], deadline: float | None
     ) -> Ran: ...
 
+    @property
+    def num_waiting_rows(self) -> int: ...
+
     async def close(self) -> None: ...
 
 
@@ -35,8 +37,12 @@ class _Waiting:
     inputs: dict[str, Any]
     outputs: tuple[str, ...]
     deadline: float | None
-    num_bytes: int
+    rows: int
     reply: asyncio.Future[Ran]
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(array.nbytes for array in self.inputs.values())
 
 
 class Replicas:
@@ -51,34 +57,38 @@ class Replicas:
         self._max_calls = max_calls
         self._max_pack = max_pack
         self._max_queue = max_queue
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: dict[_Waiting, None] = {}  # in order of arrival
         self._calls: set[asyncio.Task[None]] = set()
+
+    @property
+    def num_waiting_rows(self) -> int:
+        return sum(item.rows for item in self._waiting)
 
     async def infer(
         self, inputs: TensorMap, sizes: Sizes, outputs: tuple[str, ...], deadline: float | None
     ) -> Ran:
         if len(self._waiting) >= self._max_queue:
             raise Overloaded(f"{self._max_queue} requests are waiting already; try again in a second")
-        loop = asyncio.get_running_loop()
-        reply: asyncio.Future[Ran] = loop.create_future()
-        num_bytes = sum(array.nbytes for array in inputs.values())
-        self._waiting.append(_Waiting(dict(inputs), outputs, deadline, num_bytes, reply))
+        reply: asyncio.Future[Ran] = asyncio.get_running_loop().create_future()
+        item = _Waiting(dict(inputs), outputs, deadline, sizes.get("batch", 1), reply)
+        self._waiting[item] = None
         self._pump()
         try:
             async with asyncio.timeout_at(deadline):
                 return await reply
         except TimeoutError as err:
             raise DeadlinePassed("the request's timeout passed before its answer") from err
+        finally:
+            self._waiting.pop(item, None)  # its caller left, or its deadline passed
 
     async def close(self) -> None:
+        """Finish the calls that are under way."""
         while self._calls:
             await asyncio.wait(self._calls)
 
     def _pump(self) -> None:
         while self._waiting and len(self._calls) < self._max_calls:
             pack = self._next_pack()
-            if not pack:
-                return
             # A context of its own: Serve ties calls to the request whose context they carry, and
             # that one caller's leaving would cancel the others' work.
             task = asyncio.get_running_loop().create_task(self._call(pack), context=contextvars.Context())
@@ -92,48 +102,48 @@ class Replicas:
     def _next_pack(self) -> list[_Waiting]:
         pack: list[_Waiting] = []
         num_bytes = 0
-        while self._waiting and len(pack) < self._max_pack:
-            first = self._waiting[0]
-            if first.reply.done():  # its caller left, or its deadline passed
-                self._waiting.popleft()
-                continue
-            if pack and num_bytes + first.num_bytes > PACK_BYTES:
+        for item in self._waiting:
+            num_bytes += item.num_bytes
+            if len(pack) == self._max_pack or (pack and num_bytes > PACK_BYTES):
                 break
-            pack.append(self._waiting.popleft())
-            num_bytes += first.num_bytes
+            pack.append(item)
+        for item in pack:
+            del self._waiting[item]
         return pack
 
     async def _call(self, pack: list[_Waiting]) -> None:
+        """Every request of the pack gets an answer, whatever becomes of the call."""
+        failure: BaseException = EngineUnavailable("the model's replicas could not be reached; try again")
+        answers: list[Ran | HeadraceError] = []
+        try:
+            answers = await self._deliver(pack)
+        except Exception as err:
+            _log.exception("a call to the model's replicas failed")
+            failure.__cause__ = err
+        finally:
+            for number, item in enumerate(pack):
+                answer = answers[number] if number < len(answers) else failure
+                if item.reply.done():
+                    continue
+                if isinstance(answer, Ran):
+                    item.reply.set_result(answer)
+                else:
+                    item.reply.set_exception(answer)
+
+    async def _deliver(self, pack: list[_Waiting]) -> list[Ran | HeadraceError]:
+        """One call, tried once more: inference changes nothing, and a replica that died took its
+        accepted requests with it."""
+        try:
+            return await self._call_once(pack)
+        except Exception:
+            _log.warning("a call to the model's replicas failed; trying once more", exc_info=True)
+            return await self._call_once(pack)
+
+    async def _call_once(self, pack: list[_Waiting]) -> list[Ran | HeadraceError]:
         now = asyncio.get_running_loop().time()
         message = [
             (item.inputs, item.outputs, None if item.deadline is None else item.deadline - now)
             for item in pack
         ]
-        answers: list[Ran | HeadraceError]
-        try:
-            answers = await self._deliver(message)
-        except Exception as err:
-            _log.exception("a call to the model's replicas failed")
-            failure = EngineUnavailable("the model's replicas could not be reached; try again")
-            failure.__cause__ = err
-            answers = [failure] * len(pack)
-        for item, answer in zip(pack, answers, strict=True):
-            if item.reply.done():
-                continue
-            if isinstance(answer, Ran):
-                item.reply.set_result(answer)
-            else:
-                item.reply.set_exception(answer)
-
-    async def _deliver(self, message: list[Any]) -> list[Ran | HeadraceError]:
-        """One call, tried once more: inference changes nothing, and a replica that died took its
-        accepted requests with it."""
-        try:
-            return await self._call_once(message)
-        except Exception:
-            _log.warning("a call to the model's replicas failed; trying once more", exc_info=True)
-            return await self._call_once(message)
-
-    async def _call_once(self, message: list[Any]) -> list[Ran | HeadraceError]:
         answers: list[Ran | HeadraceError] = await self._handle.infer_packed.remote(message)
         return answers

@@ -13,11 +13,12 @@ import os
 import shutil
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -32,22 +33,13 @@ from headrace.errors import EngineUnavailable
 logging.getLogger("ray.serve").setLevel(logging.WARNING)
 
 ROOT = Path(__file__).resolve().parent.parent
+HAPROXY = Path(__file__).resolve().with_name("haproxy.sh")
 START_TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 2.0
 STOP_TIMEOUT_S = 20.0
+HEADER_TIMEOUT_S = 30
+IDLE_TIMEOUT_S = 3600  # of a connection kept open between requests
 MAX_MESSAGE = 256 << 20  # between replicas; Ray's own default refuses tensors over 4 MiB
-
-# What Ray starts as HAProxy. It ends with the actor that started it, since an orphan would keep the port.
-# Its statistics page has no setting for its address, and a front for one machine is nobody else's
-# business: with host 127.0.0.1 the configuration that Ray writes is narrowed before each start.
-_HAPROXY = """#!/bin/sh
-for word in "$@"; do
-  case "$last" in -f) sed -i {narrowing} "$word" ;; esac
-  last=$word
-done
-exec "{python}" -IS "{guard}" $PPID {signal} "{binary}" "$@"
-"""
-_TO_LOOPBACK = "-e 's/bind \\*:/bind 127.0.0.1:/' -e 's/bind :/bind 127.0.0.1:/'"
 
 
 class LocalCluster:
@@ -55,7 +47,8 @@ class LocalCluster:
 
     def __init__(self, http: HttpConfig, *, num_cpus: int, throughput: bool = True) -> None:
         self._http = http
-        self._num_cpus = max(num_cpus, os.cpu_count() or 1)
+        # Ray's CPUs are a count, not cores: what we take must leave some for other jobs' tasks.
+        self._num_cpus = num_cpus + (os.cpu_count() or 1)
         self._throughput = throughput
         self._folder: Path | None = None
         self._ray: subprocess.Popen[bytes] | None = None
@@ -107,6 +100,8 @@ class LocalCluster:
         }
         if not self._throughput:
             return flags
+        from ray.serve._private.haproxy import get_haproxy_binary
+
         flags |= {
             "RAY_SERVE_ENABLE_HA_PROXY": "1",
             "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -124,23 +119,14 @@ class LocalCluster:
             "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
             "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "10",
         }
-        return flags | {"RAY_SERVE_HAPROXY_BINARY_PATH": str(self._haproxy())}
-
-    def _haproxy(self) -> Path:
-        from ray.serve._private.haproxy import get_haproxy_binary
-
-        assert self._folder is not None
-        script = self._folder / "haproxy"
-        text = _HAPROXY.format(
-            narrowing=_TO_LOOPBACK if self._http.host == "127.0.0.1" else "-e ''",
-            python=sys.executable,
-            guard=guard.__file__,
-            signal=int(signal.SIGTERM),
-            binary=get_haproxy_binary(),
-        )
-        script.write_text(text)
-        script.chmod(script.stat().st_mode | stat.S_IXUSR)
-        return script
+        return flags | {
+            "RAY_SERVE_HAPROXY_BINARY_PATH": str(HAPROXY),
+            "HEADRACE_HAPROXY": get_haproxy_binary(),
+            "HEADRACE_GUARD": guard.__file__,
+            "HEADRACE_PYTHON": sys.executable,
+            "HEADRACE_HEADER_S": str(HEADER_TIMEOUT_S),
+            "HEADRACE_IDLE_S": str(IDLE_TIMEOUT_S),
+        }
 
     def _connect(self) -> None:
         import ray
@@ -176,7 +162,11 @@ class LocalCluster:
                     self._started[process.pid] = process.create_time()
 
     def stop(self) -> None:
-        """End Serve, Ray and HAProxy, by process id; safe to call twice."""
+        """End Serve, Ray and HAProxy, by process id; safe to call twice, and not stopped by Ctrl-C."""
+        with _undisturbed():
+            self._stop()
+
+    def _stop(self) -> None:
         import ray
         from ray import serve
 
@@ -206,7 +196,7 @@ def connect(address: str) -> None:
     import ray
 
     host, _, port = address.rpartition(":")
-    if port.isdecimal():  # Ray itself would wait for minutes
+    if port.isdecimal() and "://" not in address:  # Ray itself would wait for minutes
         try:
             socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
         except OSError as err:
@@ -214,11 +204,28 @@ def connect(address: str) -> None:
     ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="headrace")
 
 
-def start_serve(http: HttpConfig) -> None:
-    """Start Serve's ingress on the connected cluster; an ingress that runs already is kept."""
+def start_serve(http: HttpConfig) -> HttpConfig:
+    """Start Serve's ingress on the connected cluster; one that runs already is kept. Where it listens."""
     from ray import serve
+    from ray.serve.context import _get_global_client
 
     serve.start(http_options={"host": http.host, "port": http.port})
+    options = _get_global_client().http_config
+    return HttpConfig(host=options.host, port=options.port)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM off: a second one must not leave half of the processes behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals go to the main thread
+        return
+    former = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def _find(pid: int, born: float | None = None) -> psutil.Process | None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ray import serve
 
 from cache.keys import key_of
@@ -17,12 +16,13 @@ from cache.memory import MemoryCache
 from cache.redis import RedisCache
 from cache.responses import ResponseCache
 from deployments import metrics
+from deployments.arguments import request_of
 from deployments.backends import Backend, Replicas
 from deployments.http import HttpApp
 from deployments.model import ModelHost
 from engines.artifact import Artifact, Repository
 from headrace.config import Config, ModelConfig
-from headrace.errors import CallerError, DeadlinePassed, HeadraceError, NotFound
+from headrace.errors import DeadlinePassed, HeadraceError, NotFound
 from headrace.metrics import CACHE_FAULTS, CACHE_REQUESTS, ERRORS, REQUEST_LATENCY
 from headrace.requests import CacheMode, InferRequest, InferResponse, Ran
 from headrace.tensors import Array, Signature
@@ -43,9 +43,12 @@ class Served:
         return self.artifact.manifest.signature
 
 
+APP_PREFIX = "headrace:"
+
+
 def app_name(model: str, version: str) -> str:
     """The Serve application that holds the replicas of one model version."""
-    return f"{model}-{version}"
+    return f"{APP_PREFIX}{model}:{version}"  # no name holds a colon, so no two versions share one
 
 
 def chosen_versions(repository: Repository, model: str, config: ModelConfig) -> list[str]:
@@ -73,6 +76,18 @@ class Gateway:
                 artifact = repository.open(name, version)
                 backend = await self._backend(artifact, model)
                 self._models[name][version] = Served(artifact, backend, model.cache)
+        queues = {
+            (name, v): served.backend for name, all_ in self._models.items() for v, served in all_.items()
+        }
+        self._reporter = asyncio.create_task(metrics.report_queues(queues))
+
+    async def __del__(self) -> None:
+        """Serve awaits this when the replica stops: answer what was accepted, write what is to be kept."""
+        self._reporter.cancel()
+        for versions in self._models.values():
+            await asyncio.gather(*(served.backend.close() for served in versions.values()))
+        if self._responses is not None:
+            await self._responses.close()
 
     def __serve_build_asgi_app__(self) -> HttpApp:
         return HttpApp(self, self._config.limits)
@@ -87,21 +102,14 @@ class Gateway:
         cache: CacheMode = "use",
         tenant: str = "",
     ) -> dict[str, Array]:
-        """The output arrays of `model` for `inputs`, by name. Arrays in, arrays out, nothing of ours.
+        """The output arrays of `model` for `inputs`, by name: arrays in, arrays out, nothing of ours.
+
+        `outputs` names the wanted ones (none: all), `timeout_s` is in seconds (0: no limit).
 
         Raises the errors of headrace.errors; through a handle they arrive as RayTaskError with the
         original as its cause.
         """
-        arrays = _as_arrays(inputs)
-        request = InferRequest(
-            model,
-            arrays,
-            version=version,
-            outputs=tuple(outputs),
-            timeout_s=timeout_s,
-            cache=cache,
-            tenant=tenant,
-        )
+        request = request_of(model, inputs, version, outputs, timeout_s, cache, tenant)
         return dict((await self.answer(request)).outputs)
 
     async def answer(self, request: InferRequest) -> InferResponse:
@@ -116,11 +124,12 @@ class Gateway:
         except HeadraceError as err:
             self.count_error(err, request.model, version)
             raise
+        outputs = {name: ran.outputs[name] for name in request.outputs} if request.outputs else ran.outputs
         tags = {"model": request.model, "version": version}
         metrics.histogram(REQUEST_LATENCY).observe(loop.time() - started, tags=tags)
         if ran.timings.tier != "off":
             metrics.counter(CACHE_REQUESTS).inc(tags={**tags, "tier": ran.timings.tier})
-        return InferResponse(request.model, version, ran.outputs, request.id, ran.timings)
+        return InferResponse(request.model, version, outputs, request.id, ran.timings)
 
     async def _run(self, served: Served, request: InferRequest, started: float) -> Ran:
         sizes = served.signature.check(request.inputs)
@@ -199,12 +208,3 @@ class Gateway:
             max_pack=2 * model.batching.max_batch,
             max_queue=model.batching.max_queue,
         )
-
-
-def _as_arrays(inputs: Mapping[str, Array]) -> dict[str, Array]:
-    if not isinstance(inputs, Mapping):
-        raise CallerError(f"inputs must map names to arrays; got {type(inputs).__name__}")
-    for name, array in inputs.items():
-        if not isinstance(array, np.ndarray):
-            raise CallerError(f"input {name!r} must be a numpy array; got {type(array).__name__}")
-    return dict(inputs)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from headrace import __version__
 from headrace.config import LimitsConfig
 from headrace.errors import HeadraceError, SlowBody, TooLarge
-from headrace.requests import Timings
+from headrace.requests import InferRequest, Timings
 from protocol import paths, rest
 from protocol.limits import Limits, decompress
 
@@ -21,6 +21,7 @@ _log = logging.getLogger(__name__)
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+LARGE_BYTES = 1 << 20  # JSON of this size takes some ten milliseconds
 _JSON = {"content-type": "application/json"}
 # Status, headers and the parts of the body.
 Response = tuple[int, Mapping[str, str], list[bytes | memoryview]]
@@ -70,10 +71,10 @@ class HttpApp:
             case "infer":
                 return await self._infer(route, scope, receive)
             case "live" | "ready":
-                body = rest.health(live=True, ready=True)
+                body = rest.health()
             case "model_ready":
                 self._gateway.find(route.model, route.version)
-                body = rest.health(live=True, ready=True)
+                body = rest.health()
             case "model":
                 manifest = self._gateway.find(route.model, route.version).artifact.manifest
                 versions = self._gateway.versions(route.model)
@@ -86,15 +87,31 @@ class HttpApp:
         headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
         try:
             body = await self._read(headers, receive)
-            if encoding := headers.get("content-encoding"):
-                body = decompress(body, encoding, self._limits.body_bytes)
-            request, reply = rest.decode(route.model, route.version, headers, body, self._limits)
+            request, reply = await self._decode(route, headers, body)
         except HeadraceError as err:
             self._gateway.count_error(err, route.model, route.version or "")
             raise
         response = await self._gateway.answer(request)
-        answer_headers, parts = rest.encode(response, reply)
+        is_large = sum(array.nbytes for array in response.outputs.values()) > LARGE_BYTES
+        encode = asyncio.to_thread(rest.encode, response, reply) if is_large else None
+        answer_headers, parts = await encode if encode else rest.encode(response, reply)
         return 200, {**answer_headers, **_timing_headers(response.timings)}, parts
+
+    async def _decode(
+        self, route: paths.Route, headers: Mapping[str, str], body: bytes
+    ) -> tuple[InferRequest, rest.Reply]:
+        """On a thread when it may take long: other requests are not to wait for it."""
+        encoding = headers.get("content-encoding")
+        if encoding or len(body) > LARGE_BYTES:
+            return await asyncio.to_thread(self._decode_now, route, headers, body, encoding)
+        return self._decode_now(route, headers, body, None)
+
+    def _decode_now(
+        self, route: paths.Route, headers: Mapping[str, str], body: bytes, encoding: str | None
+    ) -> tuple[InferRequest, rest.Reply]:
+        if encoding:
+            body = decompress(body, encoding, self._limits.body_bytes)
+        return rest.decode(route.model, route.version, headers, body, self._limits)
 
     async def _read(self, headers: Mapping[str, str], receive: Receive) -> bytes:
         """The whole body, cut off at the limit while it is read."""

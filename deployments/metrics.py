@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
 from functools import cache
+from typing import Protocol
 
 from ray.serve import metrics as serve_metrics
 
-from headrace.metrics import MetricSpec
+from headrace.metrics import QUEUE_DEPTH, MetricSpec
+
+QUEUE_REPORT_S = 1.0
+
+
+class Queued(Protocol):
+    @property
+    def num_waiting_rows(self) -> int: ...
 
 
 @cache
@@ -24,3 +34,12 @@ def histogram(spec: MetricSpec) -> serve_metrics.Histogram:
     return serve_metrics.Histogram(
         spec.name, description=spec.description, boundaries=list(spec.buckets), tag_keys=spec.labels
     )
+
+
+async def report_queues(queues: Mapping[tuple[str, str], Queued]) -> None:
+    """Set the queue depth of each (model, version) every second, until cancelled."""
+    while True:
+        for (model, version), queued in queues.items():
+            tags = {"model": model, "version": version}
+            gauge(QUEUE_DEPTH).set(queued.num_waiting_rows, tags=tags)
+        await asyncio.sleep(QUEUE_REPORT_S)

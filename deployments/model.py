@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,12 +18,12 @@ from deployments import metrics
 from engines.artifact import Artifact, Repository
 from engines.load import load
 from headrace.config import BatchingConfig, Config, ModelConfig
-from headrace.errors import HeadraceError
-from headrace.metrics import BATCH_FILL, BATCH_ROWS, QUEUE_DEPTH
+from headrace.errors import EngineFailed, HeadraceError
+from headrace.metrics import BATCH_FILL, BATCH_ROWS
 from headrace.requests import Ran
 from headrace.tensors import TensorMap
 
-QUEUE_REPORT_S = 1.0
+_log = logging.getLogger(__name__)
 
 
 def resolve(batching: BatchingConfig, artifact: Artifact) -> BatchingConfig:
@@ -56,15 +57,18 @@ class ModelHost:
         await loop.run_in_executor(self._threads, self._engine.warm_up)
         self._lanes = [self._lane(permit) for permit in range(self._batching.permits)]
         self._batcher = Batcher(self.signature, self._run_group, self._batching, self._observe)
-        self._reporter = loop.create_task(self._report_queue())
 
     async def infer(
         self, inputs: TensorMap, sizes: Sizes, outputs: tuple[str, ...], deadline: float | None
     ) -> Ran:
         return await self._batcher.submit(inputs, sizes, outputs, deadline)
 
+    @property
+    def num_waiting_rows(self) -> int:
+        return self._batcher.num_waiting_rows
+
     async def close(self) -> None:
-        self._reporter.cancel()
+        """Answer what was accepted, then let go of the engine."""
         await self._batcher.close()
         await asyncio.get_running_loop().run_in_executor(self._threads, self._engine.close)
         self._threads.shutdown(wait=False)
@@ -89,11 +93,6 @@ class ModelHost:
         metrics.histogram(BATCH_ROWS).observe(answer.batch_rows, tags=self._tags)
         metrics.histogram(BATCH_FILL).observe(answer.fill, tags=self._tags)
 
-    async def _report_queue(self) -> None:
-        while True:
-            metrics.gauge(QUEUE_DEPTH).set(self._batcher.num_waiting_rows, tags=self._tags)
-            await asyncio.sleep(QUEUE_REPORT_S)
-
 
 class ModelReplica:
     """A deployment of one model version for placement "replicas": packed requests in, answers out."""
@@ -105,6 +104,11 @@ class ModelReplica:
         artifact = Repository(Path(document.repository)).open(model, version)
         self._host = ModelHost(artifact, document.models[model])
         await self._host.start()
+        self._reporter = asyncio.create_task(metrics.report_queues({(model, version): self._host}))
+
+    async def __del__(self) -> None:
+        self._reporter.cancel()
+        await self._host.close()
 
     async def infer_packed(
         self, requests: list[tuple[dict[str, Any], tuple[str, ...], float | None]]
@@ -120,3 +124,6 @@ class ModelReplica:
             return await self._host.infer(inputs, self._host.signature.check(inputs), outputs, deadline)
         except HeadraceError as err:
             return err
+        except Exception:  # one request must not take the others of its pack with it
+            _log.exception("a request failed")
+            return EngineFailed("the replica failed on this request; its log says why")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 import psutil
@@ -41,6 +42,8 @@ def check_port(host: str, port: int) -> None:
         try:
             sock.bind((host, port))
         except OSError as err:
+            if err.errno != errno.EADDRINUSE:
+                raise ConfigRejected(f"cannot listen on {host}:{port}: {err.strerror}") from err
             who = holder(port) or "somebody"
             raise ConfigRejected(
                 f"port {port} is held by {who}; end it, or choose another port (http.port, --port)"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -54,11 +53,6 @@ def join(config: Config, address: str) -> Server:
     if config.cache.enabled and config.cache.url is None:
         _log.warning("no cache.url: on a cluster each gateway keeps answers in its own memory only")
     connect(address)
-    start_serve(config.http)
+    config = config.model_copy(update={"http": start_serve(config.http)})
     app.deploy(config)
     return Server(config, address, "")
-
-
-def running_cluster() -> str | None:
-    """The Ray address that this environment names, if any."""
-    return os.environ.get("RAY_ADDRESS")

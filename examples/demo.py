@@ -174,7 +174,7 @@ def row(name: str, load: Load, size_bytes: int, accuracy: float) -> Row:
         p95_ms=load.percentile_ms(95),
         p99_ms=load.percentile_ms(99),
         mean_batch=load.mean_batch(),
-        cache_hit_rate=sum(tier in ("memory", "redis", "flight") for tier in tiers) / len(tiers),
+        cache_hit_rate=sum(tier in ("memory", "redis") for tier in tiers) / len(tiers),
         errors=load.num_failed,
     )
 
@@ -228,6 +228,6 @@ def invite(server: Server) -> None:
         f"curl -s {server.url}/v2/models/{MODEL}",
         f"curl -s {server.url}/v2/models/{MODEL}/infer -d '{{\"inputs\":[{body}]}}'",
         f"curl -s {server.metrics_url} | grep headrace_",
-        f"python -m examples.handle_client --address {server.ray_address} --messages 100",
+        f"{sys.executable} -m examples.handle_client --address {server.ray_address} --messages 100",
     ):
         print("  " + line)

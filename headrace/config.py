@@ -111,6 +111,10 @@ def load_config(path: Path) -> Config:
 
 
 def _explain(problem: Any) -> str:
+    return re.sub(r"://[^/@\s]*@", "://***@", _told(problem))  # a URL may hold a password
+
+
+def _told(problem: Any) -> str:
     where = ".".join(str(part) for part in problem["loc"] if part != "[key]")
     if problem["type"] == "extra_forbidden":
         allowed = _allowed_keys(problem["loc"][:-1])

@@ -30,7 +30,10 @@ REQUEST_LATENCY = MetricSpec(
     _SECONDS,
 )
 QUEUE_DEPTH = MetricSpec(
-    "headrace_queue_depth_rows", "gauge", "Rows waiting for the engine of this replica.", _MODEL
+    "headrace_queue_depth_rows",
+    "gauge",
+    "Rows that wait in this replica: for its engine, or for replicas of the model.",
+    _MODEL,
 )
 BATCH_ROWS = MetricSpec("headrace_batch_rows", "histogram", "Rows in an executed batch.", _MODEL, _ROWS)
 BATCH_FILL = MetricSpec(

@@ -24,7 +24,9 @@ class InferRequest:
     version: str | None = None  # None: the version the server has chosen
     outputs: tuple[str, ...] = ()  # empty: every output
     id: str = ""
-    parameters: Mapping[str, Scalar] = field(default_factory=dict)  # those that the model may see
+    parameters: Mapping[str, Scalar] = field(
+        default_factory=dict
+    )  # part of the cache's key, kept apart by type
     timeout_s: float | None = None
     cache: CacheMode = "use"
     tenant: str = ""

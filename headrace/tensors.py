@@ -68,6 +68,8 @@ class TensorSpec:
             raise TensorRejected(
                 f"tensor '{self.name}' has dtype {self.dtype!r}; allowed: {', '.join(DTYPES)}"
             )
+        if (self.low, self.high) != (None, None) and "INT" not in self.dtype:
+            raise TensorRejected(f"tensor '{self.name}' is {self.dtype}; only integers have bounds")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from headrace.errors import (
     HeadraceError,
     Overloaded,
     TensorRejected,
+    TooLarge,
 )
 from headrace.requests import Ran
 from headrace.tensors import Array, Signature, TensorMap, TensorSpec
@@ -181,6 +182,79 @@ async def test_a_full_queue_refuses() -> None:
     answers = await asyncio.gather(*tasks, return_exceptions=True)
     assert isinstance(answers[2], Overloaded)
     assert [type(answer) for answer in answers].count(Ran) == 2
+
+
+async def test_a_request_of_many_rows_runs_in_parts_among_the_others() -> None:
+    gate = Gate()
+    batcher = start(gate, max_batch=4)
+    x = np.arange(30, dtype=np.float32).reshape(10, 3)
+    large = asyncio.create_task(batcher.submit({"x": x}, SIGNATURE.check({"x": x})))
+    await settle()
+    small = ask(batcher, 1.0)
+    gate.open.set()
+    answer, _ = await asyncio.gather(large, small)
+    assert np.array_equal(answer.outputs["y"], x * 2)
+    assert answer.timings.batch_rows == 4
+    assert len(gate.groups) == 3  # 4, 4, and the last 2 together with the small one
+
+
+async def test_a_request_of_too_many_rows_is_told_how_many_are_taken() -> None:
+    batcher = start(Gate(), max_batch=2, max_queue=3)
+    x = np.ones((7, 3), np.float32)
+    with pytest.raises(TooLarge, match="7 rows; at most 6"):
+        await batcher.submit({"x": x}, SIGNATURE.check({"x": x}))
+
+
+async def test_a_large_request_leaves_room_for_others() -> None:
+    gate = Gate()
+    batcher = start(gate, max_batch=1, max_queue=8)
+    x = np.ones((8, 3), np.float32)
+    large = asyncio.create_task(batcher.submit({"x": x}, SIGNATURE.check({"x": x})))
+    await settle()
+    assert batcher.num_waiting_rows == 1  # one runs, one waits, six are not in the queue yet
+    small = ask(batcher, 1.0)
+    gate.open.set()
+    await asyncio.wait([large, small], return_when=asyncio.FIRST_COMPLETED)
+    assert small.done()
+    await large
+
+
+async def test_a_deadline_that_is_no_time_leaves_nothing_behind() -> None:
+    gate = Gate()
+    gate.open.set()
+    batcher = start(gate, max_queue=1)
+    x = np.ones((1, 3), np.float32)
+    for _ in range(3):
+        with pytest.raises(TypeError):
+            await batcher.submit({"x": x}, SIGNATURE.check({"x": x}), (), "soon")  # type: ignore[arg-type]
+    assert batcher.num_waiting_rows == 0
+    await ask(batcher, 1.0)
+
+
+async def test_a_bad_part_fails_its_request_and_no_other() -> None:
+    gate = Gate()
+    batcher = start(gate, max_batch=2)
+    x = np.ones((6, 3), np.float32)
+    x[3] = -1
+    large = asyncio.create_task(batcher.submit({"x": x}, SIGNATURE.check({"x": x})))
+    small = ask(batcher, 1.0)
+    gate.open.set()
+    with pytest.raises(TensorRejected):
+        await large
+    assert (await small).outputs["y"][0, 0] == 2.0
+    assert batcher.num_waiting_rows == 0
+
+
+async def test_a_listener_that_raises_does_not_stop_the_batches() -> None:
+    gate = Gate()
+    gate.open.set()
+
+    def listen(_: Answer) -> None:
+        raise ValueError("no metrics today")
+
+    batcher = Batcher(SIGNATURE, gate.run, BatchingConfig(grouping="exact"), listen)
+    answers = await asyncio.gather(*(ask(batcher, float(n), length=n + 1) for n in range(3)))
+    assert [float(ran.outputs["y"][0, 0]) for ran in answers] == [0, 2, 4]
 
 
 async def test_permits_run_groups_side_by_side() -> None:

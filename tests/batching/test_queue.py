@@ -113,6 +113,46 @@ def test_a_near_deadline_lets_a_group_go() -> None:
     assert len(waiting.next_group(0.3, max_wait_s=1.0, run_s=0.1)) == 1
 
 
+def test_a_full_group_leaves_past_an_older_one_that_still_waits() -> None:
+    waiting = queue(can_pad=False, max_batch=2)
+    fill(waiting, item(9), item(8), item(8))
+    assert lengths(waiting.next_group(0.1, max_wait_s=1.0, run_s=0.0)) == [8, 8]
+    assert waiting.next_group(0.1, max_wait_s=1.0, run_s=0.0) == []
+
+
+def test_a_near_deadline_far_from_the_oldest_lets_its_own_neighbours_go() -> None:
+    waiting = queue()
+    fill(waiting, item(5), item(90, deadline=0.5), item(91))
+    assert waiting.due_at(max_wait_s=1.0, run_s=0.1) == pytest.approx(0.3)
+    assert lengths(waiting.next_group(0.3, max_wait_s=1.0, run_s=0.1)) == [90, 91]
+    assert waiting.next_group(0.3, max_wait_s=1.0, run_s=0.1) == []
+
+
+def test_padding_is_counted_in_every_dimension() -> None:
+    signature = Signature(
+        (TensorSpec("x", "FP32", ("batch", "height", "width")),), (TensorSpec("y", "FP32", ("batch",)),)
+    )
+    waiting = WaitingQueue(signature, can_pad=True, max_batch=4, max_padding=0.25, max_queue=9)
+    shapes = ((100, 1), (1, 100), (100, 1))
+    for height, width in shapes:
+        sizes = {"batch": 1, "height": height, "width": width}
+        waiting.add(Item({}, (), sizes, 1, 0.0, None, None))
+    groups = [leave(waiting), leave(waiting)]
+    assert sorted(len(group) for group in groups) == [1, 2]
+
+
+def test_a_discarded_request_lets_go_of_its_tensors() -> None:
+    waiting = queue(max_queue=9999)
+    stays = item(8)
+    waiting.add(stays)
+    for _ in range(1000):
+        gone = item(8)
+        waiting.add(gone)
+        waiting.discard(gone)
+        assert gone.inputs == {}
+    assert len(waiting._arrivals) < 50
+
+
 def test_a_full_queue_refuses_and_keeps_what_it_has() -> None:
     waiting = queue(max_queue=2)
     fill(waiting, item(8), item(8))

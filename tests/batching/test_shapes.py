@@ -1,10 +1,12 @@
 """Stacking and splitting are inverse, and padding is cut away."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from batching.shapes import can_pad, elements, split, stack
+from headrace.errors import EngineFailed
 from headrace.tensors import Signature, TensorSpec
 
 TEXT = Signature(
@@ -82,6 +84,12 @@ def test_padding_is_refused_when_an_output_cannot_be_cut_back() -> None:
     assert can_pad(Signature(inputs, (TensorSpec("y", "FP32", ("batch", "width")),)))
     assert not can_pad(Signature(inputs, (TensorSpec("y", "FP32", ("batch", "steps")),)))
     assert not can_pad(Signature((TensorSpec("x", "FP32", (1, "width")),), (TensorSpec("y", "FP32", (1,)),)))
+
+
+def test_an_output_whose_rows_are_not_the_batchs_is_an_error() -> None:
+    sizes = [{"batch": 1, "length": 2}] * 2
+    with pytest.raises(EngineFailed, match="has 1 rows for a batch of 2"):
+        split(TEXT, {"pooled": np.zeros((1, 2), np.float32)}, [1, 1], sizes)
 
 
 def test_elements_counts_one_row() -> None:

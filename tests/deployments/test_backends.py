@@ -91,6 +91,32 @@ async def test_replicas_that_stay_away_are_said_to_be_unavailable() -> None:
         await ask(backend, 3.0)
 
 
+async def test_a_call_that_is_cancelled_or_answers_too_little_leaves_nobody_waiting() -> None:
+    class Broken(Handle):
+        async def remote(self, message: list[Any]) -> list[Ran | HeadraceError]:
+            if message[0][0]["x"][0, 0] == 0:
+                raise asyncio.CancelledError
+            return []
+
+    backend = Replicas(Broken(), max_calls=1, max_pack=9, max_queue=99)
+    for value in (0.0, 1.0):
+        with pytest.raises(EngineUnavailable):
+            await asyncio.wait_for(ask(backend, value), 5)
+
+
+async def test_callers_that_left_make_room() -> None:
+    handle = Handle()
+    backend = Replicas(handle, max_calls=1, max_pack=9, max_queue=2)
+    busy = ask(backend, 0.0)
+    await settle()
+    for _ in range(5):
+        with pytest.raises(DeadlinePassed):
+            await ask(backend, 1.0, timeout_s=0.005)
+    assert backend.num_waiting_rows == 0
+    handle.open.set()
+    await busy
+
+
 async def test_deadlines_callers_that_left_and_full_queues() -> None:
     handle = Handle()
     backend = Replicas(handle, max_calls=1, max_pack=9, max_queue=2)
@@ -115,7 +141,7 @@ def test_a_replica_that_dies_under_load_costs_no_answer(running: Running) -> Non
     victims = [
         process
         for process in psutil.process_iter(["cmdline"])
-        if "far-1:Model" in " ".join(process.info["cmdline"] or [])
+        if "headrace:far:1:Model" in " ".join(process.info["cmdline"] or [])
     ]
     assert len(victims) == 2, "both replicas run"
 

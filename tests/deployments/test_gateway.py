@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ray import serve
 from ray.exceptions import RayTaskError
 
+from deployments import app
 from deployments.load import infer_request
 from headrace.errors import CallerError, DeadlinePassed, NotFound, TensorRejected
 from headrace.metrics import BATCH_FILL, BATCH_ROWS, CACHE_REQUESTS, ERRORS, QUEUE_DEPTH, REQUEST_LATENCY
@@ -38,6 +41,37 @@ def test_a_version_and_outputs_can_be_named(handle: Any) -> None:
     assert np.array_equal(answer["y"], X * 2)
 
 
+def test_text_by_handle_is_not_cut_to_a_width(handle: Any) -> None:
+    answers = [
+        handle.infer.remote("words", {"x": np.array([[word]])}, cache="bypass")
+        for word in ("hi", "hello there", "ü")
+    ]
+    found = [answer.result(timeout_s=30)["y"][0, 0].decode() for answer in answers]
+    assert found == ["hi", "hello there", "ü"]
+
+
+def test_a_request_of_more_rows_than_a_batch_is_answered_whole(handle: Any) -> None:
+    x = np.arange(300, dtype=np.float32).reshape(100, 3)
+    for model, factor in (("double", 3), ("far", 2)):
+        answer = handle.infer.remote(model, {"x": x}).result(timeout_s=30)
+        assert np.array_equal(answer["y"], x * factor)
+
+
+def test_the_builders_make_applications_for_serve_itself(running: Running, tmp_path: Path) -> None:
+    file = tmp_path / "serve.yaml"
+    file.write_text(json.dumps(running.server.config.model_dump()))
+    handle = serve.run(
+        app.model_app({"config": str(file), "model": "far", "version": "1"}), name="built", route_prefix=None
+    )
+    try:
+        assert len(handle.infer_packed.remote([({"x": X}, (), None)]).result(timeout_s=30)) == 1
+        app.deploy(running.server.config)
+        assert "built" in serve.status().applications  # not ours: it stays
+    finally:
+        serve.delete("built")
+    assert app.gateway_app({"config": str(file)}) is not None
+
+
 def test_a_model_on_replicas_answers_the_same_way(handle: Any) -> None:
     answers = [handle.infer.remote("far", {"x": X + number}) for number in range(50)]
     for number, answer in enumerate(answers):
@@ -53,7 +87,7 @@ def test_a_model_on_replicas_answers_the_same_way(handle: Any) -> None:
         (("far", {"x": X.astype(np.float64)}), TensorRejected),
         (("lookup", {"x": np.array([[99]])}), TensorRejected),
         (("double", {"x": [1, 2]}), CallerError),
-        (("double", [1, 2]), CallerError),
+        (("double", {"x": X}, None, (), float("nan")), CallerError),
     ],
 )
 def test_a_callers_mistake_arrives_as_the_error_it_is(
@@ -131,14 +165,28 @@ def test_metrics_reach_rays_prometheus_port_with_model_and_version(running: Runn
     wanted = {
         spec.name for spec in (REQUEST_LATENCY, QUEUE_DEPTH, BATCH_ROWS, BATCH_FILL, CACHE_REQUESTS, ERRORS)
     }
+
+    def untold() -> list[str]:
+        found = scrape(running)
+        expected = {
+            "the model's version": any(
+                (label.get("model"), label.get("version")) == ("double", "2")
+                for label in found.get(REQUEST_LATENCY.name, [])
+            ),
+            "the cache's tier": any(
+                label.get("tier") == "miss" for label in found.get(CACHE_REQUESTS.name, [])
+            ),
+            "an unknown model as no label": any(
+                label.get("kind") == "not_found" and not label.get("model")
+                for label in found.get(ERRORS.name, [])
+            ),
+        }
+        return sorted(wanted - set(found)) + [name for name, is_told in expected.items() if not is_told]
+
     deadline = time.monotonic() + METRICS_WAIT_S
-    while (missing := wanted - set(found := scrape(running))) and time.monotonic() < deadline:
+    while (missing := untold()) and time.monotonic() < deadline:
         time.sleep(1)  # Ray exports every few seconds
     assert not missing
-    labels = found[REQUEST_LATENCY.name]
-    assert any(label.get("model") == "double" and label.get("version") == "2" for label in labels)
-    assert any(label.get("tier") == "miss" for label in found[CACHE_REQUESTS.name])
-    assert any(label.get("kind") == "not_found" and not label["model"] for label in found[ERRORS.name])
 
 
 def scrape(running: Running) -> dict[str, list[dict[str, str]]]:

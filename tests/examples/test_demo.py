@@ -3,40 +3,98 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
-import sys
+import time
+import urllib.request
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from deployments.load import Reply
 from deployments.ports import free_ports
 from examples.demo import tensor_bytes, unlike_fresh
+from examples.demo_result import Result, Row
+from tests.processes import Output, servers, start_headrace, wait_until_gone
 
-ROOT = Path(__file__).resolve().parents[2]
 MESSAGES = 200
 
 
-def test_the_main_job_runs_and_writes_its_table_and_its_page(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("demo") / "models"
+
+
+def start(repository: Path, *more: str) -> tuple[subprocess.Popen[str], Output]:
     (port,) = free_ports(1)
+    return start_headrace(
+        "demo", "--messages", str(MESSAGES), "--port", str(port), "--repository", str(repository), *more
+    )
+
+
+def test_the_main_job_runs_stays_up_when_asked_and_leaves_nothing_behind(
+    repository: Path, tmp_path: Path
+) -> None:
+    before = servers()
     page, figures = tmp_path / "demo.html", tmp_path / "demo.json"
-    command = [sys.executable, "-m", "deployments.cli", "demo", "--messages", str(MESSAGES)]
-    command += ["--port", str(port), "--repository", str(tmp_path / "models")]
-    command += ["--json", str(figures), "--page", str(page)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    process, output = start(repository, "--json", str(figures), "--page", str(page), "--keep")
+    assert output.wait_for("examples.handle_client --address", 280), output.text()
+    url = next(line for line in output.text().splitlines() if "health/ready" in line).split()[-1]
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        assert answer.status == 200
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0, output.text()
+    assert wait_until_gone(before) == set()
     document = json.loads(figures.read_bytes())
-    before, after = document["rows"]
-    assert (before["errors"], after["errors"], document["handle"]["errors"]) == (0, 0, 0)
+    first, second = document["rows"]
+    assert (first["errors"], second["errors"], document["handle"]["errors"]) == (0, 0, 0)
     assert document["handle"]["calls"] == MESSAGES
     assert document["cache"]["hits"] > 0
     assert document["cache"]["unlike_fresh"] == 0
-    assert after["size_bytes"] / before["size_bytes"] <= 0.30
-    assert before["accuracy"] - after["accuracy"] <= 0.01
-    assert before["mean_batch"] == 1.0
+    assert second["size_bytes"] / first["size_bytes"] <= 0.30
+    assert first["accuracy"] - second["accuracy"] <= 0.01
+    assert first["mean_batch"] == 1.0
     assert "<svg" in page.read_text(encoding="utf-8")
-    versions = sorted(path.name for path in (tmp_path / "models" / "minilm").iterdir())
-    assert versions == ["1", "2"]
+    assert sorted(path.name for path in (repository / "minilm").iterdir()) == ["1", "2"]
+
+
+def test_ctrl_c_in_the_middle_leaves_nothing_behind(repository: Path) -> None:
+    before = servers()
+    process, output = start(repository)
+    assert output.wait_for("every goal is reached", 200), output.text()
+    deadline = time.monotonic() + 90
+    while not any("Gateway" in name for name in names(servers() - before)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130, output.text()
+    assert wait_until_gone(before) == set()
+
+
+def names(pids: set[int]) -> list[str]:
+    return [" ".join(psutil.Process(pid).cmdline()) for pid in pids if psutil.pid_exists(pid)]
+
+
+def row(errors: int = 0) -> Row:
+    return Row("", 1, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, errors)
+
+
+@pytest.mark.parametrize(
+    ("change", "is_good"),
+    [
+        ({}, True),
+        ({"baseline": row(errors=1)}, False),
+        ({"served": row(errors=1)}, False),
+        ({"handle_errors": 1}, False),
+        ({"hits_unlike_fresh": 1}, False),
+        ({"hits": 0}, False),
+    ],
+)
+def test_one_failure_anywhere_makes_the_result_bad(change: dict[str, Any], is_good: bool) -> None:
+    good = Result(row(), row(), 9, 0, 1.0, 9, hits=1, hits_unlike_fresh=0)
+    assert replace(good, **change).is_good is is_good
 
 
 @pytest.mark.parametrize(

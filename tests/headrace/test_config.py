@@ -50,6 +50,13 @@ def test_every_problem_is_told_at_once() -> None:
     assert len(str(caught.value).splitlines()) == 2
 
 
+def test_a_password_is_not_repeated() -> None:
+    with pytest.raises(ConfigRejected) as caught:
+        parse_config({**GOOD, "cache": {"urll": "redis://user:s3cret@host/0"}})
+    assert "s3cret" not in str(caught.value)
+    assert "redis://***@host/0" in str(caught.value)
+
+
 def test_the_repository_is_found_from_the_folder_of_the_file(tmp_path: Path) -> None:
     file = tmp_path / "serve.yaml"
     file.write_text("repository: shelf\nmodels: {m: {}}\n")

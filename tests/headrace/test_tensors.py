@@ -54,6 +54,12 @@ def test_a_dimension_over_its_limit_is_refused() -> None:
         SIGNATURE.check(inputs(length=5))
 
 
+@pytest.mark.parametrize("dtype", ["FP32", "BOOL", "BYTES"])
+def test_only_integers_have_bounds(dtype: str) -> None:
+    with pytest.raises(TensorRejected, match="only integers have bounds"):
+        TensorSpec("x", dtype, ("batch",), low=0)
+
+
 def test_an_unknown_output_is_refused() -> None:
     SIGNATURE.check_outputs(("y",))
     with pytest.raises(TensorRejected, match="unknown output 'z'"):
