@@ -186,7 +186,8 @@ def show(settings: Settings, report: Report, result: Result) -> None:
     console.print(table)
     console.print(
         f"by handle from a second Ray job: {result.handle_calls} calls, {result.handle_errors} failed, "
-        f"{result.handle_rows_per_s:.0f} rows/s, {result.handle_equal} equal to HTTP bit by bit"
+        f"{result.handle_rows_per_s:.0f} rows/s, {result.handle_equal} equal to HTTP bit by bit",
+        soft_wrap=True,
     )
     console.print(
         f"from the cache: {result.hits} answers, {result.hits_unlike_fresh} unlike the computed ones"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import logging
 import time
 from collections import deque
 from pathlib import Path
@@ -23,6 +24,7 @@ TIMEOUT_S = 60.0
 
 def ask_all(address: str, messages: int) -> dict[str, object]:
     """Ask for every message; the time taken, failures, and the SHA-256 of each answer in order."""
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     handle = serve.get_app_handle("headrace")
     requests = [dict(tokenize(text)) for text in chat(messages)]
