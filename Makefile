@@ -42,9 +42,11 @@ $(VENV)/%.stamp: requirements/%.txt requirements/data.txt pyproject.toml | $(VEN
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
   --no-annotate --no-emit-index-url --no-emit-find-links
 lock:
-	$(LOCK) pyproject.toml requirements/build.in --extra embedded --extra demo -o requirements/run.txt
+	rm -f requirements/*.txt
 	$(LOCK) pyproject.toml requirements/build.in --extra embedded --extra demo --extra dev \
-	  -c requirements/run.txt -o requirements/dev.txt
+	  -o requirements/dev.txt
+	$(LOCK) pyproject.toml requirements/build.in --extra embedded --extra demo \
+	  -c requirements/dev.txt -o requirements/run.txt
 	$(LOCK) --no-deps requirements/data.in -o requirements/data.txt
 
 clean:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import sys
@@ -157,6 +158,8 @@ def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
 def main() -> None:
     """Errors of ours are one clear message and exit code 1; Ctrl-C and SIGTERM end in order with 130."""
     signal.signal(signal.SIGTERM, _terminate)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # who reads a pipe wants each line when it is said
     try:
         cli()
     except HeadraceError as err:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -36,15 +39,26 @@ def wait_until_gone(before: set[int], timeout_s: float = 30) -> set[int]:
     return left
 
 
-def start_headrace(*arguments: str) -> tuple[subprocess.Popen[str], Output]:
+@contextmanager
+def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], Output]]:
+    """The command running; ended with the block, if the test has not ended it."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     process = subprocess.Popen(
         [sys.executable, "-m", "deployments.cli", *arguments],
         cwd=ROOT,
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    return process, Output(process)
+    try:
+        yield process, Output(process)
+    finally:
+        process.terminate()
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 class Output:

@@ -235,7 +235,7 @@ async def test_many_calls_at_once_share_few_connections_and_all_are_answered(
 async def test_a_cancelled_call_is_cancelled_and_leaves_the_pool_usable(
     own_server: EmbeddedServer, make: Any, faults: Faults
 ) -> None:
-    cache = make(own_server.start())
+    cache = make(own_server.start(), timeout_s=5)  # a stopped server must not be a fault before the end
     await cache.put(KEY, OUTPUTS)
     await cache.put(KEY[::-1], {"y": np.zeros(1)})
     assert own_server.pid is not None

@@ -16,7 +16,7 @@ import pytest
 from deployments.ports import free_ports
 from tests.conftest import Running
 from tests.onnx_models import publish_all
-from tests.processes import SERVERS, headrace, servers, start_headrace, wait_until_gone
+from tests.processes import SERVERS, headrace, servers, started, wait_until_gone
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -65,8 +65,7 @@ def test_a_taken_port_is_told_with_its_holder(config: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_serve_answers_and_leaves_no_process_behind(config: Path, number: signal.Signals) -> None:
     before = servers()
-    process, output = start_headrace("serve", str(config))
-    try:
+    with started("serve", str(config)) as (process, output):
         assert output.wait_for("Ctrl-C ends it", 90), output.text()
         url = output.text().partition("at ")[2].partition(";")[0]
         with urllib.request.urlopen(f"{url}/v2/health/ready", timeout=10) as answer:
@@ -74,29 +73,27 @@ def test_serve_answers_and_leaves_no_process_behind(config: Path, number: signal
         assert {psutil.Process(pid).name() for pid in servers() - before} > SERVERS
         process.send_signal(number)
         assert process.wait(60) == 0
-    finally:
-        process.kill()
     assert wait_until_gone(before) == set()
 
 
 def test_ctrl_c_while_ray_starts_leaves_no_process_behind(config: Path) -> None:
     before = servers()
-    process, _ = start_headrace("serve", str(config))
-    deadline = time.monotonic() + 60
-    while not servers() - before and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(1.0)  # into the middle of Ray's start
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
+    with started("serve", str(config)) as (process, _):
+        deadline = time.monotonic() + 60
+        while not servers() - before and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(1.0)  # into the middle of Ray's start
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
     assert wait_until_gone(before) == set()
 
 
 def test_a_killed_server_takes_ray_and_its_cache_with_it(config: Path) -> None:
     before = servers()
-    process, output = start_headrace("serve", str(config))
-    assert output.wait_for("Ctrl-C ends it", 90), output.text()
-    process.kill()
-    process.wait(10)
+    with started("serve", str(config)) as (process, output):
+        assert output.wait_for("Ctrl-C ends it", 90), output.text()
+        process.kill()
+        process.wait(10)
     assert wait_until_gone(before, timeout_s=90) == set()  # Ray takes its time when nobody ends Serve first
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 import urllib.request
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from deployments.load import Reply
 from deployments.ports import free_ports
 from examples.demo import tensor_bytes, unlike_fresh
 from examples.demo_result import Result, Row
-from tests.processes import Output, servers, start_headrace, wait_until_gone
+from tests.processes import Output, servers, started, wait_until_gone
 
 MESSAGES = 200
 
@@ -28,9 +29,9 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("demo") / "models"
 
 
-def start(repository: Path, *more: str) -> tuple[subprocess.Popen[str], Output]:
+def demo(repository: Path, *more: str) -> AbstractContextManager[tuple[subprocess.Popen[str], Output]]:
     (port,) = free_ports(1)
-    return start_headrace(
+    return started(
         "demo", "--messages", str(MESSAGES), "--port", str(port), "--repository", str(repository), *more
     )
 
@@ -40,13 +41,13 @@ def test_the_main_job_runs_stays_up_when_asked_and_leaves_nothing_behind(
 ) -> None:
     before = servers()
     page, figures = tmp_path / "demo.html", tmp_path / "demo.json"
-    process, output = start(repository, "--json", str(figures), "--page", str(page), "--keep")
-    assert output.wait_for("examples.handle_client --address", 280), output.text()
-    url = next(line for line in output.text().splitlines() if "health/ready" in line).split()[-1]
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        assert answer.status == 200
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 0, output.text()
+    with demo(repository, "--json", str(figures), "--page", str(page), "--keep") as (process, output):
+        assert output.wait_for("examples.handle_client --address", 280), output.text()
+        url = next(line for line in output.text().splitlines() if "health/ready" in line).split()[-1]
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            assert answer.status == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0, output.text()
     assert wait_until_gone(before) == set()
     document = json.loads(figures.read_bytes())
     first, second = document["rows"]
@@ -63,13 +64,14 @@ def test_the_main_job_runs_stays_up_when_asked_and_leaves_nothing_behind(
 
 def test_ctrl_c_in_the_middle_leaves_nothing_behind(repository: Path) -> None:
     before = servers()
-    process, output = start(repository)
-    assert output.wait_for("every goal is reached", 200), output.text()
-    deadline = time.monotonic() + 90
-    while not any("Gateway" in name for name in names(servers() - before)) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130, output.text()
+    with demo(repository) as (process, output):
+        assert output.wait_for("every goal is reached", 200), output.text()
+        deadline = time.monotonic() + 90
+        while not any("Gateway" in name for name in names(servers() - before)):
+            assert time.monotonic() < deadline, output.text()
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130, output.text()
     assert wait_until_gone(before) == set()
 
 
