@@ -80,9 +80,10 @@ def serve(
     with ExitStack() as stack:
         with console.status("starting Ray and loading the models"):
             server = stack.enter_context(serving(document))
+        ended = signalled()
         console.print(f"serving {', '.join(server.config.models)} at {server.url}; Ctrl-C ends it")
         console.print(f"other Ray jobs: ray.init({server.ray_address!r}); metrics: {server.metrics_url}")
-        wait_for_signal()
+        ended.wait()
 
 
 @cli.command()
@@ -139,8 +140,8 @@ def demo(
     raise typer.Exit(run(Settings(messages, port, repository, json_file, page, keep)))
 
 
-def wait_for_signal() -> None:
-    """Return on Ctrl-C or SIGTERM."""
+def signalled() -> threading.Event:
+    """Set by Ctrl-C or SIGTERM, which from now on end nothing by themselves."""
     done = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -148,7 +149,7 @@ def wait_for_signal() -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    done.wait()
+    return done
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from deployments.cli import wait_for_signal
+from deployments.cli import signalled
 from deployments.load import Load, Reply, closed_loop, infer_request
 from deployments.ports import check_port
 from deployments.serving import Server, serving
@@ -66,8 +66,9 @@ def main(settings: Settings) -> int:
         result = measure(settings, server, report, bodies)
         show(settings, report, result)
         if settings.keep:
+            ended = signalled()
             invite(server)
-            wait_for_signal()
+            ended.wait()
         console.print("ending every process that was started")
     return 0 if result.is_good else 1
 
