@@ -1,4 +1,4 @@
-"""The headrace command as a process, and the processes that it starts."""
+"""The headrace command as a process, and every process that comes of it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,39 +16,94 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
-SERVERS = {"raylet", "gcs_server", "haproxy", "valkey-server"}  # and what Ray calls "ray::..."
+_MARK = "HEADRACE_TEST_RUN"  # in the environment, which children inherit
 
 
-def headrace(*arguments: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "deployments.cli", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False)
+def headrace(*arguments: str, mark: str = "", timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "deployments.cli", *arguments],
+        cwd=ROOT,
+        env={**os.environ, _MARK: mark},
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
 
 
-def servers() -> set[int]:
-    """The server processes on this machine."""
-    return {
-        process.pid
-        for process in psutil.process_iter(["name", "status"])
-        if (process.info["name"] in SERVERS or process.info["name"].startswith("ray::"))
-        and process.info["status"] != psutil.STATUS_ZOMBIE
-    }
+def offspring(mark: str) -> list[psutil.Process]:
+    """The living processes that carry a mark, whoever their parent is by now."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(_MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
 
 
-def wait_until_gone(before: set[int], timeout_s: float = 30) -> set[int]:
-    deadline = time.monotonic() + timeout_s
-    while (left := servers() - before) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return left
+class Started:
+    """The command running, what it prints, and what it started."""
+
+    def __init__(self, process: subprocess.Popen[str], mark: str) -> None:
+        self.process = process
+        self._mark = mark
+        self._seen: set[psutil.Process] = set()  # some processes overwrite the environment with their title
+        self._lines: list[str] = []
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        self._lines.extend(iter(self.process.stdout.readline, ""))
+
+    def text(self) -> str:
+        return "".join(self._lines)
+
+    def wait_for(self, text: str, timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        while text not in self.text() and self.process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return text in self.text()
+
+    def end(self, number: signal.Signals) -> int:
+        """Its exit code after a signal."""
+        self.commands()
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+    def commands(self) -> list[str]:
+        """The command lines of everything that runs because of it."""
+        self._seen |= set(offspring(self._mark))
+        if self.process.poll() is None:
+            self._seen |= set(psutil.Process(self.process.pid).children(recursive=True))
+        found = []
+        for process in self._seen:
+            try:
+                if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(" ".join(process.cmdline()))
+            except psutil.NoSuchProcess:
+                continue
+        return found
+
+    def left_behind(self, timeout_s: float = 30) -> list[str]:
+        """What still runs after some time to go; nothing, if all is well."""
+        deadline = time.monotonic() + timeout_s
+        while (left := self.commands()) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return left
 
 
 @contextmanager
-def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], Output]]:
+def started(*arguments: str) -> Iterator[Started]:
     """The command running; ended with the block, if the test has not ended it."""
+    mark = uuid.uuid4().hex
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     process = subprocess.Popen(
         [sys.executable, "-m", "deployments.cli", *arguments],
         cwd=ROOT,
-        env=environment,
+        env={**environment, _MARK: mark},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -55,32 +111,10 @@ def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], Output]]:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
-        yield process, Output(process)
+        yield Started(process, mark)
     finally:
         process.terminate()
         try:
             process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
-
-
-class Output:
-    """What a process prints, read as it comes."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-        self._lines: list[str] = []
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        self._lines.extend(iter(self._process.stdout.readline, ""))
-
-    def text(self) -> str:
-        return "".join(self._lines)
-
-    def wait_for(self, text: str, timeout_s: float) -> bool:
-        deadline = time.monotonic() + timeout_s
-        while text not in self.text() and self._process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.1)
-        return text in self.text()

@@ -16,7 +16,7 @@ import pytest
 from deployments.ports import free_ports
 from tests.conftest import Running
 from tests.onnx_models import publish_all
-from tests.processes import SERVERS, headrace, servers, started, wait_until_gone
+from tests.processes import headrace, offspring, started
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,12 +43,11 @@ def test_a_wrong_configuration_is_one_clear_message(config: Path) -> None:
 
 def test_a_model_that_is_not_there_is_found_before_anything_starts(config: Path) -> None:
     config.write_text(config.read_text().replace("double", "duoble"))
-    before = servers()
-    done = headrace("serve", str(config))
+    done = headrace("serve", str(config), mark="no such model")
     assert done.returncode == 1
     assert "no model 'duoble'" in done.stderr
     assert "double" in done.stderr
-    assert servers() <= before
+    assert offspring("no such model") == []
 
 
 def test_a_taken_port_is_told_with_its_holder(config: Path) -> None:
@@ -64,37 +63,32 @@ def test_a_taken_port_is_told_with_its_holder(config: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_serve_answers_and_leaves_no_process_behind(config: Path, number: signal.Signals) -> None:
-    before = servers()
-    with started("serve", str(config)) as (process, output):
-        assert output.wait_for("Ctrl-C ends it", 90), output.text()
-        url = output.text().partition("at ")[2].partition(";")[0]
+    with started("serve", str(config)) as run:
+        assert run.wait_for("Ctrl-C ends it", 90), run.text()
+        url = run.text().partition("at ")[2].partition(";")[0]
         with urllib.request.urlopen(f"{url}/v2/health/ready", timeout=10) as answer:
             assert json.load(answer)["ready"] is True
-        assert {psutil.Process(pid).name() for pid in servers() - before} > SERVERS
-        process.send_signal(number)
-        assert process.wait(60) == 0
-    assert wait_until_gone(before) == set()
+        commands = "\n".join(run.commands())
+        assert all(name in commands for name in ("raylet", "gcs_server", "haproxy", "valkey-server"))
+        assert run.end(number) == 0
+        assert run.left_behind() == []
 
 
 def test_ctrl_c_while_ray_starts_leaves_no_process_behind(config: Path) -> None:
-    before = servers()
-    with started("serve", str(config)) as (process, _):
+    with started("serve", str(config)) as run:
         deadline = time.monotonic() + 60
-        while not servers() - before and time.monotonic() < deadline:
+        while not any("gcs_server" in command for command in run.commands()):
+            assert time.monotonic() < deadline, run.text()
             time.sleep(0.1)
-        time.sleep(1.0)  # into the middle of Ray's start
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
-    assert wait_until_gone(before) == set()
+        assert run.end(signal.SIGINT) == 130
+        assert run.left_behind() == []
 
 
 def test_a_killed_server_takes_ray_and_its_cache_with_it(config: Path) -> None:
-    before = servers()
-    with started("serve", str(config)) as (process, output):
-        assert output.wait_for("Ctrl-C ends it", 90), output.text()
-        process.kill()
-        process.wait(10)
-    assert wait_until_gone(before, timeout_s=90) == set()  # Ray takes its time when nobody ends Serve first
+    with started("serve", str(config)) as run:
+        assert run.wait_for("Ctrl-C ends it", 90), run.text()
+        run.end(signal.SIGKILL)
+        assert run.left_behind(timeout_s=90) == []  # Ray takes its time when nobody ends Serve first
 
 
 def test_status_tells_applications_and_versions(running: Running) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import time
 import urllib.request
 from contextlib import AbstractContextManager
@@ -12,14 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from deployments.load import Reply
 from deployments.ports import free_ports
 from examples.demo import tensor_bytes, unlike_fresh
 from examples.demo_result import Result, Row
-from tests.processes import Output, servers, started, wait_until_gone
+from tests.processes import Started, started
 
 MESSAGES = 200
 
@@ -29,7 +27,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("demo") / "models"
 
 
-def demo(repository: Path, *more: str) -> AbstractContextManager[tuple[subprocess.Popen[str], Output]]:
+def demo(repository: Path, *more: str) -> AbstractContextManager[Started]:
     (port,) = free_ports(1)
     return started(
         "demo", "--messages", str(MESSAGES), "--port", str(port), "--repository", str(repository), *more
@@ -39,16 +37,14 @@ def demo(repository: Path, *more: str) -> AbstractContextManager[tuple[subproces
 def test_the_main_job_runs_stays_up_when_asked_and_leaves_nothing_behind(
     repository: Path, tmp_path: Path
 ) -> None:
-    before = servers()
     page, figures = tmp_path / "demo.html", tmp_path / "demo.json"
-    with demo(repository, "--json", str(figures), "--page", str(page), "--keep") as (process, output):
-        assert output.wait_for("examples.handle_client --address", 280), output.text()
-        url = next(line for line in output.text().splitlines() if "health/ready" in line).split()[-1]
+    with demo(repository, "--json", str(figures), "--page", str(page), "--keep") as run:
+        assert run.wait_for("examples.handle_client --address", 280), run.text()
+        url = next(line for line in run.text().splitlines() if "health/ready" in line).split()[-1]
         with urllib.request.urlopen(url, timeout=10) as answer:
             assert answer.status == 200
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0, output.text()
-    assert wait_until_gone(before) == set()
+        assert run.end(signal.SIGINT) == 0, run.text()
+        assert run.left_behind() == []
     document = json.loads(figures.read_bytes())
     first, second = document["rows"]
     assert (first["errors"], second["errors"], document["handle"]["errors"]) == (0, 0, 0)
@@ -63,20 +59,14 @@ def test_the_main_job_runs_stays_up_when_asked_and_leaves_nothing_behind(
 
 
 def test_ctrl_c_in_the_middle_leaves_nothing_behind(repository: Path) -> None:
-    before = servers()
-    with demo(repository) as (process, output):
-        assert output.wait_for("every goal is reached", 200), output.text()
+    with demo(repository) as run:
+        assert run.wait_for("every goal is reached", 200), run.text()
         deadline = time.monotonic() + 90
-        while not any("Gateway" in name for name in names(servers() - before)):
-            assert time.monotonic() < deadline, output.text()
+        while not any("Gateway" in command for command in run.commands()):
+            assert time.monotonic() < deadline, run.text()
             time.sleep(0.2)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130, output.text()
-    assert wait_until_gone(before) == set()
-
-
-def names(pids: set[int]) -> list[str]:
-    return [" ".join(psutil.Process(pid).cmdline()) for pid in pids if psutil.pid_exists(pid)]
+        assert run.end(signal.SIGINT) == 130, run.text()
+        assert run.left_behind() == []
 
 
 def row(errors: int = 0) -> Row:
