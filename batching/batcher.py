@@ -81,7 +81,7 @@ class Batcher:
     """Holds requests while the engine is busy and lets a group go when a permit is free.
 
     All groups share the permits. Every accepted request gets an answer: its outputs, its own
-    error, or DeadlinePassed. `clock` is the loop's clock, in seconds.
+    error, or DeadlinePassed.
     """
 
     def __init__(
@@ -205,10 +205,9 @@ class Batcher:
             task = loop.create_task(self._execute(group, permit), context=contextvars.Context())
             self._running.add(task)
             task.add_done_callback(self._running.discard)
-        if self._free and len(self._queue):
-            due = self._queue.due_at(max_wait_s=self._max_wait_s, run_s=self._run_s)
-            if due is not None:
-                self._timer = loop.call_at(max(due, loop.time() + _TICK_S), self._pump)
+        due = self._queue.due_at(max_wait_s=self._max_wait_s, run_s=self._run_s) if self._free else None
+        if due is not None:
+            self._timer = loop.call_at(max(due, loop.time() + _TICK_S), self._pump)
 
     async def _execute(self, group: list[Item], permit: int) -> None:
         try:

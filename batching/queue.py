@@ -28,7 +28,6 @@ class Item:
     deadline: float | None
     reply: Any
     length: int = 0  # elements of one row
-    arrival: int = 0
     order: Order = (0, (), 0)
     key: Hashable = None
     is_waiting: bool = False
@@ -43,6 +42,10 @@ def _leave_by(item: Item, max_wait_s: float, run_s: float) -> float:
 
 def _order(item: Item) -> Order:
     return item.order
+
+
+def _arrival(item: Item) -> int:
+    return item.order[-1]
 
 
 class WaitingQueue:
@@ -74,24 +77,23 @@ class WaitingQueue:
         """Overloaded when the queue is full."""
         if self._num_waiting >= self._max_queue:
             raise Overloaded(f"{self._max_queue} requests are waiting already; try again in a second")
-        item.key = self._key(item)
         item.length = elements(self._signature.inputs, item.sizes) if self._can_pad else 0
         item.is_waiting = True
         self._count += 1
-        item.arrival = self._count
         shape = tuple(size for dim, size in item.sizes.items() if dim != "batch")
-        item.order = (item.length, shape, item.arrival)
+        item.order = (item.length, shape, self._count)
+        item.key = self._key(item, shape)
         insort(self._groups.setdefault(item.key, []), item, key=_order)
         self._arrivals.append(item)
         self._num_waiting += 1
         self.num_rows += item.rows
 
-    def _key(self, item: Item) -> Hashable:
+    def _key(self, item: Item, shape: tuple[int, ...]) -> Hashable:
         if item.rows == 0 or not self._signature.is_batchable:
             return id(item)  # nothing to share a batch with
         if self._can_pad:
             return item.outputs
-        return (item.outputs, tuple(sorted((dim, n) for dim, n in item.sizes.items() if dim != "batch")))
+        return (item.outputs, shape)
 
     def discard(self, item: Item) -> None:
         """Take a request out that nobody waits for any more, and let go of its tensors."""
@@ -136,9 +138,9 @@ class WaitingQueue:
             return [first]  # it is due, whatever the others are
         heads: list[Item] = []
         for items in self._groups.values():
-            heads.append(min(items, key=lambda item: item.arrival))
+            heads.append(min(items, key=_arrival))
             heads.append(min(items, key=lambda item: _leave_by(item, max_wait_s, run_s)))
-        return sorted(heads, key=lambda item: item.arrival)
+        return sorted(heads, key=_arrival)
 
     def _leaves_at(self, first: Item, window: range, max_wait_s: float, run_s: float) -> float:
         items = self._groups[first.key]

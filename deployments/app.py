@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ray import serve
 from ray.serve import Application
@@ -13,24 +14,24 @@ from engines.artifact import Repository
 from headrace.config import Config, load_config
 
 GATEWAY_APP = "headrace"
-# Serve's own cap on what a replica may hold; our queues refuse earlier, with a clear answer.
-MAX_ONGOING = 8192
-STOP_TIMEOUT_S = 10
-# A line per request costs 4% of a small model's throughput; the metrics tell the same in sum.
-_LOGGING = {"enable_access_log": False}
+_COMMON: dict[str, Any] = {
+    # Serve's own cap on what a replica may hold; our queues refuse earlier, with a clear answer.
+    "max_ongoing_requests": 8192,
+    "graceful_shutdown_timeout_s": 10,
+    # A line per request costs 4% of a small model's throughput; the metrics tell the same in sum.
+    "logging_config": {"enable_access_log": False},
+}
 
 
 def gateway(config: Config) -> Application:
-    """The application at route "/": every model of the configuration behind one ingress."""
+    """The application at route "/": every model of a pinned configuration behind one ingress."""
     deployment = serve.deployment(
         name="Gateway",
         num_replicas=config.gateways,
-        max_ongoing_requests=MAX_ONGOING,
-        graceful_shutdown_timeout_s=STOP_TIMEOUT_S,
-        logging_config=_LOGGING,
         ray_actor_options={"num_cpus": 1},
+        **_COMMON,
     )(serve.ingress()(Gateway))
-    return deployment.bind(pinned(config).model_dump())
+    return deployment.bind(config.model_dump())
 
 
 def model(config: Config, name: str, version: str) -> Application:
@@ -39,10 +40,8 @@ def model(config: Config, name: str, version: str) -> Application:
     deployment = serve.deployment(
         name="Model",
         num_replicas=entry.replicas,
-        max_ongoing_requests=MAX_ONGOING,
-        graceful_shutdown_timeout_s=STOP_TIMEOUT_S,
-        logging_config=_LOGGING,
         ray_actor_options={"num_cpus": entry.threads, "num_gpus": entry.num_gpus},
+        **_COMMON,
     )(ModelReplica)
     return deployment.bind(config.model_dump(), name, version)
 
@@ -76,9 +75,9 @@ def deploy(config: Config) -> None:
 
 
 def num_cpus(config: Config) -> int:
-    """The CPUs that the applications ask Ray for."""
+    """The CPUs that the applications of a pinned configuration ask Ray for."""
     return config.gateways + sum(
-        entry.replicas * entry.threads * max(1, len(entry.versions))
+        entry.replicas * entry.threads * len(entry.versions)
         for entry in config.models.values()
         if entry.placement == "replicas"
     )
@@ -89,7 +88,7 @@ def gateway_app(args: dict[str, str]) -> Application:
 
     Models with placement "replicas" need their own applications beside it: `model_app`.
     """
-    return gateway(load_config(Path(args["config"])))
+    return gateway(pinned(load_config(Path(args["config"]))))
 
 
 def model_app(args: dict[str, str]) -> Application:

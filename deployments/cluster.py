@@ -52,7 +52,7 @@ class LocalCluster:
         self._throughput = throughput
         self._folder: Path | None = None
         self._ray: subprocess.Popen[bytes] | None = None
-        self._started: dict[int, float] = {}  # process -> when it was created
+        self._started: set[psutil.Process] = set()
         self.address = ""
         self.metrics_port = 0
 
@@ -157,9 +157,7 @@ class LocalCluster:
         if self._ray is None:
             return
         with contextlib.suppress(psutil.NoSuchProcess):
-            for process in psutil.Process(self._ray.pid).children(recursive=True):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    self._started[process.pid] = process.create_time()
+            self._started |= set(psutil.Process(self._ray.pid).children(recursive=True))
 
     def stop(self) -> None:
         """End Serve, Ray and HAProxy, by process id; safe to call twice, and not stopped by Ctrl-C."""
@@ -180,11 +178,12 @@ class LocalCluster:
                 ray.shutdown()
         if self._ray is not None:
             self._remember()
-            _end([_process for _process in [_find(self._ray.pid)] if _process], STOP_TIMEOUT_S)
+            _end(
+                [psutil.Process(self._ray.pid)], STOP_TIMEOUT_S
+            )  # our child: its id is ours until waited for
             self._ray.wait(STOP_TIMEOUT_S)
             self._ray = None
-        left = [process for pid, born in self._started.items() if (process := _find(pid, born)) is not None]
-        _end(left, STOP_TIMEOUT_S / 4)
+        _end([process for process in self._started if process.is_running()], STOP_TIMEOUT_S / 4)
         self._started.clear()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -228,18 +227,8 @@ def _undisturbed() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _find(pid: int, born: float | None = None) -> psutil.Process | None:
-    """The process, unless it is gone or its id now belongs to another one."""
-    try:
-        process = psutil.Process(pid)
-        if born is not None and abs(process.create_time() - born) > 1:
-            return None
-    except psutil.NoSuchProcess:
-        return None
-    return process
-
-
 def _end(processes: list[psutil.Process], timeout_s: float) -> None:
+    """End these processes; psutil leaves one alone that has got the id of another since."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGTERM)

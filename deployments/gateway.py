@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +25,6 @@ from headrace.errors import DeadlinePassed, HeadraceError, NotFound
 from headrace.metrics import CACHE_FAULTS, CACHE_REQUESTS, ERRORS, REQUEST_LATENCY
 from headrace.requests import CacheMode, InferRequest, InferResponse, Ran
 from headrace.tensors import Array, Signature
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +103,8 @@ class Gateway:
 
         `outputs` names the wanted ones (none: all), `timeout_s` is in seconds (0: no limit).
 
-        Raises the errors of headrace.errors; through a handle they arrive as RayTaskError with the
-        original as its cause.
+        Raises the errors of headrace.errors; through a handle they arrive as a RayTaskError
+        that is an instance of the original's class, too.
         """
         request = request_of(model, inputs, version, outputs, timeout_s, cache, tenant)
         return dict((await self.answer(request)).outputs)

@@ -93,23 +93,24 @@ class HttpApp:
             raise
         response = await self._gateway.answer(request)
         is_large = sum(array.nbytes for array in response.outputs.values()) > LARGE_BYTES
-        encode = asyncio.to_thread(rest.encode, response, reply) if is_large else None
-        answer_headers, parts = await encode if encode else rest.encode(response, reply)
+        if is_large:
+            answer_headers, parts = await asyncio.to_thread(rest.encode, response, reply)
+        else:
+            answer_headers, parts = rest.encode(response, reply)
         return 200, {**answer_headers, **_timing_headers(response.timings)}, parts
 
     async def _decode(
         self, route: paths.Route, headers: Mapping[str, str], body: bytes
     ) -> tuple[InferRequest, rest.Reply]:
         """On a thread when it may take long: other requests are not to wait for it."""
-        encoding = headers.get("content-encoding")
-        if encoding or len(body) > LARGE_BYTES:
-            return await asyncio.to_thread(self._decode_now, route, headers, body, encoding)
-        return self._decode_now(route, headers, body, None)
+        if "content-encoding" in headers or len(body) > LARGE_BYTES:
+            return await asyncio.to_thread(self._decode_now, route, headers, body)
+        return self._decode_now(route, headers, body)
 
     def _decode_now(
-        self, route: paths.Route, headers: Mapping[str, str], body: bytes, encoding: str | None
+        self, route: paths.Route, headers: Mapping[str, str], body: bytes
     ) -> tuple[InferRequest, rest.Reply]:
-        if encoding:
+        if encoding := headers.get("content-encoding"):
             body = decompress(body, encoding, self._limits.body_bytes)
         return rest.decode(route.model, route.version, headers, body, self._limits)
 
