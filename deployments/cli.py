@@ -1,4 +1,4 @@
-"""The `headrace` command: demo, optimize, serve, status, doctor."""
+"""The `headrace` command: demo, optimize, split, serve, status, doctor."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from headrace.errors import HeadraceError
+from headrace.errors import (
+    CallerError,
+    ConfigRejected,
+    EngineFailed,
+    EngineUnavailable,
+    GoalMissed,
+    HeadraceError,
+)
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 console = Console()
@@ -30,25 +37,73 @@ def optimize(
     recipe: Annotated[Path, typer.Argument(help="A Python file that names the model and how it is judged.")],
     out: Out,
     goal: Annotated[
-        list[str] | None, typer.Option(help="max_drop=, min_speedup= or max_size=; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            help="max_drop=, min_speedup=, max_size=, min_accuracy= or max_latency_ms=; may be repeated."
+        ),
     ] = None,
-    target: Annotated[str, typer.Option(help="The engine to optimize for.")] = "onnxruntime",
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="onnxruntime (unless given), openvino or tensorrt; may be repeated."),
+    ] = None,
+    steps: Annotated[
+        list[str] | None,
+        typer.Option(help="A chain to try, such as 'distill > int8-static'; may be repeated."),
+    ] = None,
+    version: Annotated[str | None, typer.Option(help="Publish as this version.")] = None,
+    fresh: Annotated[bool, typer.Option(help="Forget what an earlier run had done.")] = False,
     json_file: Json = None,
 ) -> None:
-    """Make a model smaller and faster, and publish it if it stays within its goals."""
+    """Make a model smaller and faster, and publish the best version within its goals.
+
+    Exit status: 2 wrong use, 3 no version reached the goals, 4 an engine failed.
+    """
     from deployments.terminal import bars
     from optimize.goals import parse_goals
+    from optimize.pipeline import forget
     from optimize.pipeline import optimize as run
     from optimize.recipe import load_recipe
-    from optimize.report import as_json, as_text
+    from optimize.report import as_json
+    from optimize.steps import parse_chain
+    from optimize.table import as_text
 
-    if target != "onnxruntime":
-        raise typer.BadParameter(f"{target!r} is not a target; allowed: onnxruntime")
+    loaded, goals = load_recipe(recipe), parse_goals(goal or [])
+    chains = [parse_chain(text) for text in steps or []]
+    if fresh:
+        forget(out)
     with bars() as progress:
-        report = run(load_recipe(recipe), out, parse_goals(goal or []), progress)
+        report = run(
+            loaded, out, goals, progress, chains=chains, targets=target or ["onnxruntime"], version=version
+        )
     print(as_text(report))
     if json_file is not None:
         json_file.write_bytes(as_json(report))
+
+
+@cli.command()
+def split(
+    model: Annotated[str, typer.Argument(help="NAME/VERSION in the repository.")],
+    at: Annotated[str, typer.Option(help="The tensor to cut at; 'list' prints those there are.")],
+    repository: Annotated[Path, typer.Option(help="Where the model's versions are.")] = Path("models"),
+    backbone: Annotated[str | None, typer.Option(help="Name of the first half: NAME-backbone.")] = None,
+    head: Annotated[str | None, typer.Option(help="Name of the second half: NAME-head.")] = None,
+) -> None:
+    """Cut a model into backbone and head, so that the backbone's output can be cached and shared."""
+    from optimize.split import cut_points, split_artifact
+
+    from engines.artifact import Repository
+
+    name, _, number = model.partition("/")
+    source = Repository(repository)
+    number = number or source.versions(name)[-1]
+    if at == "list":
+        print("\n".join(cut_points(source.open(name, number).graph_path)))
+        return
+    names = backbone or f"{name}-backbone", head or f"{name}-head"
+    made = split_artifact(source, name, number, at, *names)
+    for artifact in made:
+        manifest = artifact.manifest
+        print(f"{manifest.name}/{manifest.version}: {manifest.size_bytes() / 1e6:.1f} MB")
 
 
 @cli.command()
@@ -156,8 +211,16 @@ def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
+# What scripts can tell apart; everything else of ours is 1.
+_EXIT = {ConfigRejected: 2, CallerError: 2, GoalMissed: 3, EngineFailed: 4, EngineUnavailable: 4}
+
+
+def exit_code(err: HeadraceError) -> int:
+    return next((code for kind, code in _EXIT.items() if isinstance(err, kind)), 1)
+
+
 def main() -> None:
-    """Errors of ours are one clear message and exit code 1; Ctrl-C and SIGTERM end in order with 130."""
+    """Errors of ours are one clear message and an exit code; Ctrl-C and SIGTERM end in order with 130."""
     signal.signal(signal.SIGTERM, _terminate)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # who reads a pipe wants each line when it is said
@@ -165,7 +228,7 @@ def main() -> None:
         cli()
     except HeadraceError as err:
         print(f"headrace: {err}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(exit_code(err))
     except KeyboardInterrupt:
         print("headrace: ended", file=sys.stderr)
         sys.exit(130)

@@ -15,11 +15,12 @@ from datetime import UTC, datetime
 from importlib import metadata
 from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 from engines.cpu import cpu_flags
 from engines.manifest import (
     MANIFEST,
+    BatchLatency,
     FileEntry,
     Manifest,
     SessionOptions,
@@ -108,8 +109,12 @@ class Repository:
         precision: str = "fp32",
         parent: str | None = None,
         figures: Mapping[str, float] | None = None,
+        latencies: tuple[BatchLatency, ...] = (),
     ) -> Artifact:
-        """A new version, put in place by one rename; ArtifactRejected when that version exists already."""
+        """A new version, put in place by one rename; ArtifactRejected when that version exists already.
+
+        An OSError (a full disk) leaves nothing behind.
+        """
         _check_new(name, version, files)
         final = self.root / name / version
         if final.exists():
@@ -131,6 +136,7 @@ class Repository:
                 files={file: _write(folder / file, source) for file, source in files.items()},
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
                 figures=dict(figures or {}),
+                latencies=latencies,
             )
             _write(folder / MANIFEST, manifest.model_dump_json(indent=2).encode())
             _sync_folder(folder)
@@ -141,6 +147,30 @@ class Repository:
         folder = self.root / name
         found = (version for version in _folders(folder) if (folder / version / MANIFEST).exists())
         return sorted(found, key=_numerically)
+
+
+def unpublished(
+    folder: Path, *, name: str, version: str, graph: str, signature: Signature, engine: str, **parts: Any
+) -> Artifact:
+    """An artifact over all files of a folder where they lie, to be measured before it is published."""
+    files = {}
+    for path in sorted(folder.iterdir()):
+        with _open_regular(path) as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            files[path.name] = FileEntry(sha256=digest, size=os.fstat(stream.fileno()).st_size)
+    manifest = make_manifest(
+        name=name,
+        version=version,
+        engine=engine,
+        engine_version=_installed(engine),
+        cpu_flags=cpu_flags(),
+        graph=graph,
+        signature=signature,
+        files=files,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        **parts,
+    )
+    return Artifact(folder, manifest, digest_of(manifest))
 
 
 def _verify(folder: Path, manifest: Manifest) -> None:

@@ -35,6 +35,19 @@ class SessionOptions(_Part):
     disabled_optimizers: tuple[str, ...] = ()
 
 
+class BatchLatency(_Part):
+    """Milliseconds of one call with a whole batch of one shape, measured when the version was made."""
+
+    batch: int = Field(ge=1)
+    sizes: Mapping[str, Annotated[int, Field(ge=0)]] = Field(
+        default_factory=dict
+    )  # other variable dimensions
+    threads: int = Field(ge=1)
+    median_ms: FiniteFloat
+    low_ms: FiniteFloat  # 10th percentile
+    high_ms: FiniteFloat  # 90th percentile
+
+
 class Manifest(_Part):
     format: Literal[1] = 1
     name: Name
@@ -47,11 +60,12 @@ class Manifest(_Part):
     signature: Signature
     grouping: Literal["exact", "nearest"] = "exact"  # recommended; the configuration may overrule it
     warm_up: tuple[Mapping[str, Annotated[int, Field(ge=1)]], ...] = ()  # sizes of variable dimensions
-    precision: str  # "fp32", "int8-dynamic"
+    precision: str  # "fp32", "int8-dynamic", "int8-static", "fp16"
     parent: Name | None = None  # the version that this one was made from
     files: Mapping[str, FileEntry]
     created: str  # UTC, ISO 8601
     figures: Mapping[str, FiniteFloat] = Field(default_factory=dict)  # measured on the machine that built it
+    latencies: tuple[BatchLatency, ...] = ()  # measured there, too
 
     @model_validator(mode="after")
     def _files_are_plain(self) -> Manifest:

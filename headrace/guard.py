@@ -22,10 +22,15 @@ def guarded(number: signal.Signals, command: Sequence[str]) -> list[str]:
     return [sys.executable, "-IS", __file__, str(os.getpid()), number.name.removeprefix("SIG"), *command]
 
 
+def end_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
+    """Have the kernel send this process the signal when its parent ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number))
+
+
 def main() -> None:
     parent, name, *command = sys.argv[1:]
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.Signals[f"SIG{name}"]))
+    end_with_parent(signal.Signals[f"SIG{name}"])
     if os.getppid() != int(parent):
         sys.exit("the parent is gone")
     os.execv(command[0], command)  # noqa: S606 - it replaces this program, no shell is wanted

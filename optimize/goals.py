@@ -17,11 +17,24 @@ _ROUNDING = 1e-9  # 0.978 - 0.968 is a hair more than 0.01
 
 @dataclass(frozen=True, slots=True)
 class Goals:
-    """Limits against the original; None: not asked for."""
+    """Limits, most of them against the original; None: not asked for."""
 
     max_drop: float | None = None  # accuracy lost at most, in the units of the recipe's evaluate
     min_speedup: float | None = None  # times the original's rows per second, on one thread
     max_size: float | None = None  # as a fraction of the original's bytes
+    min_accuracy: float | None = None  # in the units of the recipe's evaluate
+    max_latency_ms: float | None = None  # of one row on one thread
+
+    def __post_init__(self) -> None:
+        for name in ("max_size", "max_latency_ms"):
+            if getattr(self, name) == 0:
+                raise ConfigRejected(f"goal '{name}=0' cannot be reached by anything; give a number above 0")
+
+    def asked(self) -> dict[str, float]:
+        """The goals that were set, by name."""
+        return {
+            field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +76,35 @@ def parse_goals(texts: Iterable[str]) -> Goals:
     return Goals(**found)
 
 
+def check_goals(goals: Goals, original: Measured) -> None:
+    """ConfigRejected when the goals contradict each other for this original, before hours of work."""
+    if goals.max_drop is None or goals.min_accuracy is None:
+        return
+    if goals.min_accuracy > original.accuracy + _ROUNDING:
+        raise ConfigRejected(
+            f"the goals contradict each other: max_drop={goals.max_drop:g} allows less than the original's "
+            f"accuracy of {original.accuracy:.4f}, min_accuracy={goals.min_accuracy:g} asks for more than "
+            f"that; lower min_accuracy or leave one of them out"
+        )
+
+
 def judge(goals: Goals, before: Measured, after: Measured) -> list[Miss]:
     """The goals that `after` misses. A figure that is not a number misses its goal."""
     drop = before.accuracy - after.accuracy
-    speedup = after.rows_per_s / before.rows_per_s
     size = after.size_bytes / before.size_bytes
+    most = {  # what must not be more than the goal
+        "max_drop": drop,
+        "max_size": size,
+        "max_latency_ms": after.latency_ms,
+    }
+    least = {
+        "min_speedup": after.speedup if after.original_ms else before.latency_ms / after.latency_ms,
+        "min_accuracy": after.accuracy,
+    }
     misses = []
-    if goals.max_drop is not None and not drop <= goals.max_drop + _ROUNDING:
-        misses.append(Miss("max_drop", goals.max_drop, drop))
-    if goals.min_speedup is not None and not speedup >= goals.min_speedup - _ROUNDING:
-        misses.append(Miss("min_speedup", goals.min_speedup, speedup))
-    if goals.max_size is not None and not size <= goals.max_size + _ROUNDING:
-        misses.append(Miss("max_size", goals.max_size, size))
+    for name, wanted in goals.asked().items():
+        if name in most and not most[name] <= wanted + _ROUNDING:
+            misses.append(Miss(name, wanted, most[name]))
+        if name in least and not least[name] >= wanted - _ROUNDING:
+            misses.append(Miss(name, wanted, least[name]))
     return misses

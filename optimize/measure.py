@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -13,15 +13,43 @@ from batching.shapes import can_pad, split, stack
 from engines.artifact import Artifact
 from engines.base import Engine
 from engines.manifest import SessionOptions, digest_of
-from headrace.errors import ConfigRejected, HeadraceError
+from headrace.errors import ConfigRejected
 from headrace.tensors import Array, Signature, TensorMap
 from optimize.progress import Line
-from optimize.recipe import Predict
+from optimize.recipe import Recipe
 
-# One fusion of ONNX Runtime 1.32 makes transformers slower: 9.7 against 7.25 ms for MiniLM in INT8.
-TOGGLES = (SessionOptions(), SessionOptions(disabled_optimizers=("SkipLayerNormFusion",)))
+# Ways to load a graph in ONNX Runtime that are worth trying, and what they are called in the report.
+# One fusion of 1.32 makes transformers slower: 9.7 against 7.25 ms for MiniLM in INT8.
+TOGGLES: Mapping[str, SessionOptions] = {
+    "all fusions": SessionOptions(),
+    "without SkipLayerNormFusion": SessionOptions(disabled_optimizers=("SkipLayerNormFusion",)),
+}
+_CLEAR = 0.97  # of the usual way's time: what is not clearly faster is noise, and would change the digest
+BATCHES = (1, 2, 4, 8)
 _TOGETHER = 16  # rows that are padded to one batch
 _LARGEST_CHANGE = 1e-3  # of an FP32 answer by padding, relative to its largest value
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLatency:
+    """Milliseconds of one call with a whole batch of one shape."""
+
+    batch: int
+    sizes: Mapping[str, int]  # of the variable dimensions other than "batch"
+    threads: int
+    median_ms: float
+    low_ms: float  # 10th percentile
+    high_ms: float  # 90th percentile
+    original_ms: float  # median of the original, measured in turns with it
+
+
+@dataclass(frozen=True, slots=True)
+class Toggle:
+    """A way to load one graph that was tried, such as without one of the engine's fusions."""
+
+    name: str
+    latency_ms: float
+    is_used: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +64,33 @@ class Measured:
     agreement_min: float = 1.0
     padded_mean: float = 1.0  # agreement of rows that were padded together
     padded_min: float = 1.0
+    original_ms: float = 0.0  # latency of the original, measured in turns with this one; 0: not compared
+    latencies: tuple[BatchLatency, ...] = ()
 
     @property
     def rows_per_s(self) -> float:
         return 1000 / self.latency_ms
 
+    @property
+    def speedup(self) -> float:
+        return (self.original_ms or self.latency_ms) / self.latency_ms
+
     def figures(self) -> dict[str, float]:
-        return {**asdict(self), "rows_per_s": self.rows_per_s}
+        told = asdict(self)
+        del told["latencies"]
+        return {**told, "rows_per_s": self.rows_per_s, "speedup": self.speedup}
 
 
 def with_session(artifact: Artifact, session: SessionOptions) -> Artifact:
     """The same files, loaded with other session options."""
     manifest = artifact.manifest.model_copy(update={"session": session})
     return replace(artifact, manifest=manifest, digest=digest_of(manifest))
+
+
+def faster(milliseconds: Sequence[float]) -> int:
+    """The index of the fastest, or 0 when none is clearly faster than the first."""
+    best = int(np.argmin(milliseconds))
+    return best if milliseconds[best] < milliseconds[0] * _CLEAR else 0
 
 
 def latencies(
@@ -69,7 +111,44 @@ def latencies(
     return [float(found) * 1000 for found in np.median(seconds, axis=1).mean(axis=1)]
 
 
-def accuracy(engine: Engine, evaluate: Callable[[Predict], float], line: Line) -> float:
+def batch_latencies(
+    engines: Sequence[Engine], examples: Sequence[TensorMap], threads: int, repeats: int, line: Line
+) -> tuple[BatchLatency, ...]:
+    """The last engine by batch size and shape, with the first, the original, in turns.
+
+    Shapes are those of the shortest, the middle and the longest example, batches 1 to 8; a model
+    whose requests cannot be stacked is measured with one alone.
+    """
+    signature = engines[-1].signature
+    sizes_of = signature.check
+    by_size = sorted(examples, key=lambda inputs: sum(sizes_of(inputs).values()))
+    chosen = {
+        tuple(sorted(sizes_of(e).items())): e for e in (by_size[0], by_size[len(by_size) // 2], by_size[-1])
+    }
+    found = []
+    for example in chosen.values():
+        for batch in BATCHES if signature.is_batchable else (1,):
+            inputs = {name: np.repeat(array, batch, axis=0) for name, array in example.items()}
+            inputs = dict(example) if batch == 1 else inputs
+            seconds = np.empty((len(engines), repeats))
+            for repeat in range(-1, repeats):  # the first is for warming up
+                for number, each in enumerate(engines):
+                    start = time.perf_counter()
+                    each.run(inputs)
+                    if repeat >= 0:
+                        seconds[number, repeat] = time.perf_counter() - start
+            low, middle, high = np.percentile(seconds[-1] * 1000, (10, 50, 90))
+            original_ms = float(np.median(seconds[0])) * 1000
+            sizes = {dim: size for dim, size in sizes_of(inputs).items() if dim != "batch"}
+            found.append(
+                BatchLatency(batch, sizes, threads, float(middle), float(low), float(high), original_ms)
+            )
+            line.advance()
+    line.finish()
+    return tuple(found)
+
+
+def accuracy(engine: Engine, recipe: Recipe, line: Line) -> float:
     """What the recipe's `evaluate` says of an engine; ConfigRejected when it raises or gives no number."""
 
     def predict(inputs: TensorMap) -> TensorMap:
@@ -78,15 +157,19 @@ def accuracy(engine: Engine, evaluate: Callable[[Predict], float], line: Line) -
         line.advance()
         return outputs
 
+    told = recipe.call("evaluate", predict)
     try:
-        found = float(evaluate(predict))
-    except HeadraceError:
-        raise
-    except Exception as err:
-        raise ConfigRejected(f"evaluate() of the recipe raised {type(err).__name__}: {err}") from err
+        found = float(told)
+    except (TypeError, ValueError) as err:
+        raise recipe.reject(
+            "evaluate",
+            f"evaluate() returned {type(told).__name__}; it must return a number, higher is better",
+        ) from err
     line.finish()
     if not math.isfinite(found):
-        raise ConfigRejected(f"evaluate() of the recipe returned {found}, which is no accuracy")
+        raise recipe.reject(
+            "evaluate", f"evaluate() returned {found}, which is no accuracy; return a finite number"
+        )
     return found
 
 

@@ -1,67 +1,57 @@
-"""From a recipe to published versions: the original, then a smaller one if it stays within its goals."""
+"""From a recipe to published versions: the original, then the best version within its goals."""
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Mapping
-from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, replace
+import shutil
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any
 
-from engines.artifact import Artifact, Repository
-from engines.base import Engine
-from engines.load import load
+from engines.probe import probe
+
+from engines.artifact import Artifact, Repository, unpublished
+from engines.manifest import BatchLatency
 from headrace.config import check_name
-from headrace.errors import ConfigRejected, GoalMissed, NotFound
-from optimize import worker
-from optimize.goals import Goals, judge
+from headrace.errors import ConfigRejected, EngineFailed, GoalMissed, HeadraceError, NotFound
+from headrace.tensors import Signature
+from optimize import steps
+from optimize.choose import choose
+from optimize.flow import Candidate, Flow, RecipeWrong
+from optimize.goals import Goals, check_goals
+from optimize.jobs import Done, Job, Jobs, open_jobs
 from optimize.machine import this_machine
-from optimize.measure import (
-    TOGGLES,
-    Measured,
-    accuracy,
-    agreement,
-    check_padding,
-    latencies,
-    padded_agreement,
-    warm_up_sizes,
-    with_session,
-)
+from optimize.measure import Measured
+from optimize.measuring import read_measured
 from optimize.page import as_html
-from optimize.progress import Line, Progress
+from optimize.progress import Progress
 from optimize.recipe import Recipe
-from optimize.report import Report, Row, as_json, as_text
+from optimize.report import Report, Row, as_json
+from optimize.rooms import SIGNATURE, graph_folder
+from optimize.steps import Chain
+from optimize.table import as_text
 
-_REPEATS = 15  # of each example, when speed is measured
-_ORIGINAL, _CANDIDATE = "fp32", "int8-dynamic"
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    recipe: Recipe
-    repository: Repository
-    name: str
-    scratch: Repository  # where versions wait that may never be published
-    progress: Progress | None
-
-    def line(self, step: str, total: int | None = None) -> Line:
-        return Line(self.progress, f"{self.name}: {step}", total)
+TARGETS = ("onnxruntime", "openvino", "tensorrt")
+_WORK = ".optimize"
+_LEFT_BEHIND = re.compile(r"\.[A-Za-z0-9_.-]+-[a-z0-9_]{8}")  # what a killed publisher leaves
 
 
 @dataclass(frozen=True, slots=True)
-class _Staged:
-    """A version that waits in the scratch repository, or is published already."""
+class Asked:
+    """What a run was asked for."""
 
-    artifact: Artifact
-    is_published: bool
+    goals: Goals
+    chains: tuple[Chain, ...]  # empty: the usual ones
+    targets: tuple[str, ...]
+    version: str | None  # None: the next number
 
-    def variants(self) -> list[Artifact]:
-        """The ways to load it that are worth trying."""
-        if self.is_published:
-            return [self.artifact]
-        return [with_session(self.artifact, session) for session in TOGGLES]
+    @property
+    def tried(self) -> tuple[Chain, ...]:
+        return self.chains or steps.DEFAULT
 
 
 def optimize(
@@ -69,182 +59,301 @@ def optimize(
     out: Path,
     goals: Goals | None = None,
     progress: Progress | None = None,
+    *,
+    chains: Sequence[Chain] = (),
+    targets: Sequence[str] = ("onnxruntime",),
+    version: str | None = None,
     command: str | None = None,
+    work: Path | None = None,
+    timeout_s: float = 6 * 3600,
 ) -> Report:
-    """Publish the recipe's model and its INT8 version under `out`, which is REPOSITORY/NAME.
+    """Publish the recipe's model and its best version under `out`, which is REPOSITORY/NAME.
 
-    A version whose files are in the repository already is used again, so a second run adds
-    nothing. Raises GoalMissed with a table of the reasons when the INT8 version is outside its
-    goals (only the original is published then), ConfigRejected when model or recipe do not allow it.
+    What an interrupted run of the same recipe had done is taken over (`work`: REPOSITORY/.optimize/NAME
+    unless given). A version whose files are in the repository already is used again. A step or an
+    engine that fails is a row of the report.
+
+    Raises GoalMissed, with the report as text, when no version is within the goals (only the original
+    is published then); ConfigRejected when recipe, goals or steps are wrong; EngineFailed when the
+    original cannot be run, or every candidate failed.
     """
-    goals = goals or Goals()
-    with TemporaryDirectory(prefix="headrace-optimize-") as folder:
-        run = _Run(recipe, Repository(out.parent), _name(out), Repository(Path(folder)), progress)
-        original, known = _original(run)
-        staged = _candidate(run, original)
-        before, candidate, after = _compare(run, original, known, staged)
-        version = candidate.manifest.version if staged.is_published else _next_version(run)
+    asked = Asked(goals or Goals(), tuple(map(steps.check_chain, chains)), _targets(targets), version)
+    _check_sizes(asked)
+    repository, name = Repository(out.parent), _name(out)
+    if version is not None and version in _versions(repository, name):
+        raise ConfigRejected(
+            f"version '{name}/{version}' exists, and a published version never changes; give another "
+            f"--version, or none for the next number"
+        )
+    started = time.monotonic()
+    try:
+        with open_jobs(work or out.parent / _WORK / name, recipe, progress, timeout_s) as jobs:
+            _sweep(out)
+            run = _Run(jobs, repository, name, recipe, asked)
+            return run.all(started, command or command_of(recipe, out, asked))
+    except RecipeWrong as err:
+        raise ConfigRejected(str(err)) from err
+    except OSError as err:
+        raise EngineFailed(
+            f"{err.strerror or err}: nothing half is left in the repository; mend that and start again, "
+            f"what had ended is kept"
+        ) from err
+
+
+class _Run:
+    """One run over a repository that it alone optimizes this model in."""
+
+    def __init__(self, jobs: Jobs, repository: Repository, name: str, recipe: Recipe, asked: Asked) -> None:
+        self._jobs = jobs
+        self._repository = repository
+        self._name = name
+        self._recipe = recipe
+        self._asked = asked
+
+    def all(self, started: float, command: str) -> Report:
+        prepared = self._jobs.run(Job("prepare", "the recipe's model", is_kept=False))
+        measured = self._jobs.run(Job("measure-original", "the original", {}, {"prepared": prepared}))
+        before, session, toggles = read_measured(dict(measured.facts))
+        check_goals(self._asked.goals, before)
+        original = Row(
+            name="fp32",
+            steps=(),
+            engine="onnxruntime",
+            precision="fp32",
+            status="original",
+            session=session,
+            measured=before,
+            toggles=toggles,
+        )
+        first = self._publish(self._artifact(prepared, prepared, original), original, None)
+        original = replace(original, version=first.manifest.version)
+        flow = Flow(self._jobs, self._asked.goals, prepared, measured)
+        candidates = list(self._candidates(flow))
+        good = [found for found in candidates if found.row.status == "good" and found.row.measured]
+        chosen = good[choose([_figures(found) for found in good])] if good else None
+        rows = []
+        last = self._artifact(chosen.made, prepared, chosen.row) if chosen and chosen.made else None
+        version = self._version_of(last) if last else ""
+        for found in candidates:
+            is_chosen = found is chosen
+            rows.append(replace(found.row, status="chosen", version=version) if is_chosen else found.row)
         report = Report(
-            model=run.name,
-            before=_row(original, original.manifest.version, before),
-            after=_row(candidate, version, after),
-            goals=goals,
-            misses=tuple(judge(goals, before, after)),
+            model=self._name,
+            original=original,
+            candidates=tuple(rows),
+            goals=self._asked.goals,
+            sensitivity=flow.sensitivity,
             machine=this_machine(),
-            command=command or _command(recipe, out, goals),
+            command=command,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - started, 1),
         )
-        if report.misses:
-            raise GoalMissed(f"{run.name} as {_CANDIDATE} is not published\n{as_text(report)}")
-        if not staged.is_published:
-            reports = {"report.json": as_json(report), "report.html": as_html(report).encode()}
-            _publish(run, candidate, version, report.figures(), reports, parent=original.manifest.version)
-    return report
+        if last is None:
+            raise _nothing_good(report)
+        reports = {"report.json": as_json(report), "report.html": as_html(report).encode()}
+        self._publish(last, report.after, first.manifest.version, version, reports, report.figures())
+        return report
 
+    def _candidates(self, flow: Flow) -> Iterable[Candidate]:
+        limit = self._asked.goals.max_size
+        for engine in self._asked.targets:
+            if why_not := "" if engine == "onnxruntime" else probe(engine):
+                yield Candidate(_skipped(engine, engine, why_not))
+                continue
+            for chain in self._asked.tried:
+                if limit is not None and (least := least_size(chain)) > limit:
+                    why = f"it stores {least:g} of the original's size at least; max_size asks for {limit:g}"
+                    yield Candidate(_skipped(steps.named(chain), engine, why))
+                    continue
+                yield from flow.run(chain, engine)
 
-def _original(run: _Run) -> tuple[Artifact, Measured]:
-    """The model as the recipe gives it, published, and its figures."""
-    staged = _stage(run, run.recipe.files, run.recipe.graph, _ORIGINAL)
-    with ExitStack() as stack:
-        engines = _load(staged.variants(), stack)
-        line = run.line("speed of the original", _REPEATS)
-        speeds = latencies([engine for _, engine in engines], run.recipe.examples, _REPEATS, line)
-        latency_ms, (artifact, engine) = min(zip(speeds, engines, strict=True), key=lambda pair: pair[0])
-        if run.recipe.grouping == "nearest":
-            check_padding(engine, run.recipe.examples)
-        measured = Measured(
-            size_bytes=artifact.manifest.size_bytes(),
-            latency_ms=latency_ms,
-            accuracy=accuracy(engine, run.recipe.evaluate, run.line("accuracy of the original")),
+    def _artifact(self, made: Done, prepared: Done, row: Row) -> Artifact:
+        """The graph that a job made, as it would be published."""
+        signature: Signature = SIGNATURE.validate_python(prepared.facts["signature"], strict=False)
+        return unpublished(
+            graph_folder(made.folder),
+            name=self._name,
+            version="1",
+            graph=made.facts["graph"],
+            signature=signature,
+            engine=row.engine,
+            session=row.session,
+            grouping=self._recipe.grouping,
+            warm_up=tuple(prepared.facts["warm_up"]),
+            precision=row.precision,
         )
-    if staged.is_published:
-        return artifact, measured
-    return _publish(run, artifact, _next_version(run), measured.figures()), measured
 
+    def _published(self, artifact: Artifact) -> Artifact | None:
+        """The version of the repository that holds the same, however it is loaded."""
+        for version in _versions(self._repository, self._name):
+            found = self._repository.open(self._name, version)
+            if _content(found) == _content(artifact):
+                return found
+        return None
 
-def _candidate(run: _Run, original: Artifact) -> _Staged:
-    line = run.line(f"making {_CANDIDATE}", 1)
-    with TemporaryDirectory(prefix="headrace-candidate-") as folder:
-        made = worker.run(original.graph_path, Path(folder) / original.manifest.graph)
-        files = {path.name: path for path in made.parent.iterdir()}
-        staged = _stage(run, files, made.name, _CANDIDATE)
-    line.advance()
-    return staged
+    def _version_of(self, artifact: Artifact) -> str:
+        found = self._published(artifact)
+        if found is not None and self._asked.version is None:
+            return found.manifest.version
+        return self._asked.version or self._next_version()
 
+    def _next_version(self) -> str:
+        numbers = (int(v) for v in _versions(self._repository, self._name) if v.isdigit())
+        return str(max(numbers, default=0) + 1)
 
-def _compare(
-    run: _Run, original: Artifact, known: Measured, staged: _Staged
-) -> tuple[Measured, Artifact, Measured]:
-    """The original's figures, the candidate loaded in its faster way, and its figures.
-
-    Speed is measured again for both, in turns, so that the machine's drift is not part of the ratio.
-    """
-    recipe = run.recipe
-    with ExitStack() as stack:
-        (_, reference), *variants = engines = _load([original, *staged.variants()], stack)
-        line = run.line(f"speed of {_CANDIDATE}", _REPEATS)
-        before_ms, *speeds = latencies([engine for _, engine in engines], recipe.examples, _REPEATS, line)
-        latency_ms, (artifact, engine) = min(zip(speeds, variants, strict=True), key=lambda pair: pair[0])
-        mean, least = agreement(reference, engine, recipe.examples)
-        padded = (
-            padded_agreement(reference, engine, recipe.examples)
-            if recipe.grouping == "nearest"
-            else (1.0, 1.0)
+    def _publish(
+        self,
+        artifact: Artifact,
+        row: Row,
+        parent: str | None,
+        version: str | None = None,
+        reports: Mapping[str, bytes] | None = None,
+        figures: Mapping[str, float] | None = None,
+    ) -> Artifact:
+        found = self._published(artifact)
+        if found is not None and version in (None, found.manifest.version):
+            return found
+        manifest, measured = artifact.manifest, row.measured
+        assert measured is not None  # only what was measured is published
+        graph_files = {file: artifact.folder / file for file in manifest.graph_files()}
+        return self._repository.publish(
+            self._name,
+            version or self._next_version(),
+            {**graph_files, **(reports or {})},
+            graph=manifest.graph,
+            signature=manifest.signature,
+            engine=manifest.engine,
+            session=manifest.session,
+            grouping=manifest.grouping,
+            warm_up=manifest.warm_up,
+            precision=manifest.precision,
+            parent=parent,
+            figures=figures or measured.figures(),
+            latencies=_latencies(measured),
         )
-        after = Measured(
-            size_bytes=artifact.manifest.size_bytes(),
-            latency_ms=latency_ms,
-            accuracy=accuracy(engine, recipe.evaluate, run.line(f"accuracy of {_CANDIDATE}")),
-            agreement_mean=mean,
-            agreement_min=least,
-            padded_mean=padded[0],
-            padded_min=padded[1],
+
+
+def forget(out: Path) -> None:
+    """Remove what earlier runs for this model had done, so that the next begins anew."""
+    shutil.rmtree(out.parent / _WORK / _name(out), ignore_errors=True)
+
+
+def least_size(chain: Chain) -> float:
+    """The least share of the original's size that a chain can end with."""
+    size = 1.0
+    for step in chain:
+        size *= step.least_size
+    return size
+
+
+def command_of(recipe: Recipe, out: Path, asked: Asked) -> str:
+    """The command line that does the same again."""
+    if recipe.path is None:
+        return "optimize.api.optimize(...)"
+    parts = ["headrace", "optimize", _short(recipe.path), "--out", _short(out)]
+    for name, value in asked.goals.asked().items():
+        parts += ["--goal", f"{name}={value:g}"]
+    for target in asked.targets if asked.targets != ("onnxruntime",) else ():
+        parts += ["--target", target]
+    for chain in asked.chains:
+        parts += ["--steps", steps.written(chain)]
+    return shlex.join(parts)
+
+
+def _nothing_good(report: Report) -> HeadraceError:
+    """The error for a run without a version to publish, by what became of the candidates."""
+    statuses = {row.status for row in report.candidates}
+    reasons = "; ".join(dict.fromkeys(f"{row.name}: {row.reason}" for row in report.candidates))
+    if "missed" in statuses:
+        return GoalMissed(
+            f"no version of {report.model} reached its goals; none is published\n{as_text(report)}"
         )
-    return replace(known, latency_ms=before_ms), artifact, after
+    if "failed" in statuses:
+        return EngineFailed(f"no version of {report.model} could be made: {reasons}")
+    return ConfigRejected(f"no version of {report.model} could be made: {reasons}")
 
 
-def _load(artifacts: list[Artifact], stack: ExitStack) -> list[tuple[Artifact, Engine]]:
-    return [(artifact, stack.enter_context(closing(load(artifact, threads=1)))) for artifact in artifacts]
+def _figures(candidate: Candidate) -> Measured:
+    assert candidate.row.measured is not None  # only measured ones are good
+    return candidate.row.measured
 
 
-def _stage(run: _Run, files: Mapping[str, Path], graph: str, precision: str) -> _Staged:
-    """The version of the repository that holds the same, or a new one in the scratch repository."""
-    recipe = run.recipe
-    staged = run.scratch.publish(
-        run.name,
-        precision,
-        files,
-        graph=graph,
-        signature=recipe.signature,
-        grouping=recipe.grouping,
-        warm_up=warm_up_sizes(recipe.signature, recipe.examples),
-        precision=precision,
+def _skipped(name: str, engine: str, reason: str) -> Row:
+    return Row(name=name, steps=(), engine=engine, precision="", status="skipped", reason=reason)
+
+
+def _latencies(measured: Measured) -> tuple[BatchLatency, ...]:
+    return tuple(
+        BatchLatency(
+            batch=entry.batch,
+            sizes=dict(entry.sizes),
+            threads=entry.threads,
+            median_ms=entry.median_ms,
+            low_ms=entry.low_ms,
+            high_ms=entry.high_ms,
+        )
+        for entry in measured.latencies
     )
-    for version in _versions(run):
-        published = run.repository.open(run.name, version)
-        if _content(published) == _content(staged):
-            return _Staged(published, is_published=True)
-    return _Staged(staged, is_published=False)
 
 
 def _content(artifact: Artifact) -> tuple[object, ...]:
     """What makes two versions the same, however they are loaded."""
     manifest = artifact.manifest
-    signature = manifest.model_dump(include={"signature"})
-    return manifest.graph, manifest.graph_files(), signature, manifest.grouping, manifest.precision
-
-
-def _publish(
-    run: _Run,
-    artifact: Artifact,
-    version: str,
-    figures: Mapping[str, float],
-    reports: Mapping[str, bytes] | None = None,
-    parent: str | None = None,
-) -> Artifact:
-    manifest = artifact.manifest
-    graph_files = {file: artifact.folder / file for file in manifest.graph_files()}
-    return run.repository.publish(
-        run.name,
-        version,
-        {**graph_files, **(reports or {})},
-        graph=manifest.graph,
-        signature=manifest.signature,
-        session=manifest.session,
-        grouping=manifest.grouping,
-        warm_up=manifest.warm_up,
-        precision=manifest.precision,
-        parent=parent,
-        figures=figures,
+    told: dict[str, Any] = manifest.model_dump(include={"signature"})
+    return (
+        manifest.graph,
+        manifest.graph_files(),
+        told,
+        manifest.grouping,
+        manifest.precision,
+        manifest.engine,
     )
 
 
-def _versions(run: _Run) -> list[str]:
+def _versions(repository: Repository, name: str) -> list[str]:
     try:
-        return run.repository.versions(run.name)
+        return repository.versions(name)
     except NotFound:
         return []
 
 
-def _next_version(run: _Run) -> str:
-    return str(max((int(version) for version in _versions(run) if version.isdigit()), default=0) + 1)
+def _sweep(out: Path) -> None:
+    """Remove what a killed run had begun to publish; nobody else optimizes this model now."""
+    for path in out.iterdir() if out.is_dir() else ():
+        if path.is_dir() and _LEFT_BEHIND.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
 
 
-def _row(artifact: Artifact, version: str, measured: Measured) -> Row:
-    return Row(version, artifact.manifest.precision, artifact.manifest.session, measured)
+def _targets(targets: Sequence[str]) -> tuple[str, ...]:
+    for target in targets:
+        if target not in TARGETS:
+            raise ConfigRejected(f"target {target!r} is unknown; allowed: {', '.join(TARGETS)}")
+    return tuple(dict.fromkeys(targets)) or ("onnxruntime",)
+
+
+def _check_sizes(asked: Asked) -> None:
+    limit = asked.goals.max_size
+    smallest = min(asked.tried, key=lambda chain: least_size(chain))
+    least = least_size(smallest)
+    if limit is not None and least > limit:
+        raise ConfigRejected(
+            f"max_size={limit:g} contradicts the steps: {steps.named(smallest)} stores "
+            f"{least:g} of the original's size at least; ask for a larger max_size, or add prune-channels or "
+            f"distill before it"
+        )
 
 
 def _name(out: Path) -> str:
     try:
-        return check_name(out.name)
+        name = check_name(out.name)
     except ValueError as err:
-        raise ConfigRejected(f"the model's name is the last part of {str(out)!r}: {err}") from err
-
-
-def _command(recipe: Recipe, out: Path, goals: Goals) -> str:
-    wanted = [f"{name}={value:g}" for name, value in asdict(goals).items() if value is not None]
-    parts = ["headrace", "optimize", _short(recipe.path), "--out", _short(out)]
-    return shlex.join([*parts, *(part for goal in wanted for part in ("--goal", goal))])
+        raise ConfigRejected(f"the model's name is the last part of {out.name!r}: {err}") from err
+    for folder in (out, out.parent):
+        if folder.exists() and not folder.is_dir():
+            raise ConfigRejected(
+                f"--out: {folder.name!r} is a file; give REPOSITORY/NAME, folders that exist or can be made"
+            )
+    return name
 
 
 def _short(path: Path) -> str:

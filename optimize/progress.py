@@ -21,10 +21,10 @@ class Line:
         self._task = progress.add_task(description, total=total) if progress else None
         self.steps = 0
 
-    def advance(self) -> None:
-        self.steps += 1
+    def advance(self, steps: int = 1) -> None:
+        self.steps += steps
         if self._progress:
-            self._progress.update(self._task, advance=1)
+            self._progress.update(self._task, advance=steps)
 
     def finish(self) -> None:
         """Now the total is known, for a step that began without it."""

@@ -1,202 +1,176 @@
 """What the user writes: one Python file that names a model and says how good it is.
 
-    def model() -> Path                                # an ONNX file
-    def evaluate(predict) -> float                     # higher is better; predict(inputs) -> outputs
+    def model() -> torch.nn.Module | Path              # or the path of an ONNX file
     def example_inputs() -> list[TensorMap]            # real requests, one row each
-    def signature() -> Signature                       # optional: bounds, limits, padding
-    grouping = "nearest"                               # optional: "exact" unless given
+    def evaluate(predict) -> float                     # on test data, higher is better
 
-`signature` may add to what the graph says: bounds of values, limits of variable dimensions, and
-what padding is filled with. Requests are stacked along the first dimension when it is called
-"batch"; one that the graph calls batch_size or N is renamed so.
+    def signature() -> Signature                       # bounds, limits, padding; ONNX files only
+    def dynamic_shapes() -> {input: {axis: name}}      # torch modules; axis 0 is "batch" unless given
+    def calibration() -> Iterable[TensorMap]           # real inputs without labels, for static INT8
+    def validate(predict) -> float                     # on data kept from training, to tune with
+    def train(model, epochs, after_batch) -> None      # fine-tunes; calls after_batch() after each step
+    def labelled(epoch) / unlabelled(epoch)            # batches to distil with
+    def student() -> torch.nn.Module                   # the smaller network to distil into
+    def keep(model) / heads(model)                     # modules never pruned; heads of projections
+    grouping = "nearest"                               # "exact" unless given
+    outputs = ["logits"]                               # names of a torch module's outputs
+
+All below the first three are optional. `predict(inputs) -> outputs` takes and gives arrays by name.
 """
 
 from __future__ import annotations
 
-import re
+import hashlib
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from types import CodeType, ModuleType
+from typing import Any, Literal, cast, get_args
 
-from engines.external import external_files
-from headrace.errors import ArtifactRejected, ConfigRejected, HeadraceError
-from headrace.tensors import Array, Dim, Signature, TensorMap, TensorSpec
-
-if TYPE_CHECKING:
-    import onnx
+from headrace.errors import ConfigRejected, HeadraceError
+from headrace.tensors import TensorMap
 
 Predict = Callable[[TensorMap], TensorMap]
+Grouping = Literal["exact", "nearest"]
 
 _NEEDED = {
-    "model": "model() -> path of an ONNX file",
+    "model": "model() -> torch module or path of an ONNX file",
     "evaluate": "evaluate(predict) -> float, higher is better",
     "example_inputs": "example_inputs() -> list of inputs, one row each",
 }
-_BATCH = re.compile(r"(?i)batch.*|n")
-# ONNX's numbers for the datatypes of the protocol (onnx.TensorProto.DataType).
-_DTYPES = {
-    1: "FP32",
-    2: "UINT8",
-    3: "INT8",
-    4: "UINT16",
-    5: "INT16",
-    6: "INT32",
-    7: "INT64",
-    8: "BYTES",
-    9: "BOOL",
-    10: "FP16",
-    11: "FP64",
-    12: "UINT32",
-    13: "UINT64",
-}
+_OPTIONAL = (
+    *("signature", "dynamic_shapes", "calibration", "validate", "train", "labelled", "unlabelled"),
+    *("student", "keep", "heads"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A checked recipe. `files` are the graph and its external data, by their names."""
+    """A recipe whose functions are there; `call` runs one and tells its mistakes by file and line."""
 
-    path: Path
-    graph: str
-    files: dict[str, Path]
-    signature: Signature
-    examples: tuple[TensorMap, ...]
-    evaluate: Callable[[Predict], float]
-    grouping: Literal["exact", "nearest"]
+    name: str  # of the file
+    functions: Mapping[str, Callable[..., Any]]
+    grouping: Grouping = "exact"
+    outputs: tuple[str, ...] = ()
+    path: Path | None = None  # None: made in this process, not by a file
+    sources: tuple[Path, ...] = field(default=(), compare=False)  # its own file and those it imported
+
+    def has(self, name: str) -> bool:
+        return name in self.functions
+
+    def need(self, name: str, what_for: str) -> None:
+        """ConfigRejected unless the recipe has the function."""
+        if not self.has(name):
+            raise ConfigRejected(f"{what_for} needs {name}() in {self.name}; add it, or leave this step out")
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        """What a function of the recipe returns; ConfigRejected with file and line when it raises."""
+        try:
+            return self.functions[name](*arguments)
+        except HeadraceError as err:
+            raise type(err)(f"{self.where(name, err)}: {err}") from err
+        except Exception as err:
+            raise ConfigRejected(
+                f"{self.where(name, err)}: {name}() raised {type(err).__name__}: {err}"
+            ) from err
+
+    def reject(self, name: str, problem: str) -> ConfigRejected:
+        """The error for a function whose result is wrong, with the line where it stands."""
+        return ConfigRejected(f"{self.where(name)}: {problem}")
+
+    def where(self, name: str, err: BaseException | None = None) -> str:
+        """ "recipe.py line 12": the innermost line of the recipe that an error came through."""
+        frames = traceback.extract_tb(err.__traceback__) if err is not None else []
+        ours = [frame.lineno for frame in frames if self.path and Path(frame.filename) == self.path]
+        code = cast(CodeType | None, getattr(self.functions.get(name), "__code__", None))
+        line = ours[-1] if ours else code.co_firstlineno if code and self.path else None
+        return f"{self.name} line {line}" if line else self.name
+
+    def digest(self) -> str:
+        """SHA-256 of the recipe's sources, what it imported from beside it included."""
+        told = hashlib.sha256()
+        for path in self.sources:
+            told.update(hashlib.sha256(path.read_bytes()).digest())
+        return told.hexdigest()
 
 
 def load_recipe(path: Path) -> Recipe:
-    """The recipe in a Python file, its model built and its examples checked.
-
-    ConfigRejected names every missing function at once, or the function that went wrong.
-    """
+    """The recipe in a Python file; ConfigRejected names every missing function at once."""
+    path = path.resolve()
     module = _import(path)
     missing = [told for name, told in _NEEDED.items() if not callable(getattr(module, name, None))]
     if missing:
         raise ConfigRejected(f"recipe {path.name} lacks: {'; '.join(missing)}")
-    graph = _graph_path(_call(module, "model"), path.name)
-    files = _files(graph)
-    signature = _signature(module, graph)
+    functions = {
+        name: getattr(module, name)
+        for name in (*_NEEDED, *_OPTIONAL)
+        if callable(getattr(module, name, None))
+    }
     return Recipe(
+        name=path.name,
+        functions=functions,
+        grouping=_grouping(path.name, getattr(module, "grouping", "exact")),
+        outputs=_outputs(path.name, getattr(module, "outputs", ())),
         path=path,
-        graph=graph.name,
-        files=files,
-        signature=signature,
-        examples=_examples(_call(module, "example_inputs"), signature),
-        evaluate=module.evaluate,
-        grouping=_grouping(module),
+        sources=(path, *_imported_from(path.parent, path)),
     )
 
 
-def signature_of(graph: onnx.GraphProto) -> Signature:
-    """What a graph takes and gives, without bounds of values."""
-    constants = {tensor.name for tensor in graph.initializer}
-    return Signature(
-        inputs=tuple(_spec(value) for value in graph.input if value.name not in constants),
-        outputs=tuple(_spec(value) for value in graph.output),
-    )
+def recipe_of(
+    grouping: str = "exact", outputs: Iterable[str] = (), **functions: Callable[..., Any]
+) -> Recipe:
+    """The same from functions of this process, by their names in a recipe file."""
+    unknown = sorted(set(functions) - {*_NEEDED, *_OPTIONAL})
+    missing = [told for name, told in _NEEDED.items() if name not in functions]
+    if unknown or missing:
+        raise ConfigRejected(f"the recipe lacks: {'; '.join(missing)}; unknown: {', '.join(unknown)}")
+    name = "the recipe"
+    return Recipe(name, functions, _grouping(name, grouping), _outputs(name, outputs))
 
 
 def _import(path: Path) -> ModuleType:
     spec = spec_from_file_location(f"recipe_{path.stem}", path)
     if spec is None or spec.loader is None or not path.is_file():
-        raise ConfigRejected(f"no recipe {path}; it is a Python file, such as examples/minilm/recipe.py")
+        raise ConfigRejected(
+            f"no recipe {path.name!r}; it is a Python file, such as examples/minilm/recipe.py"
+        )
     module = sys.modules[spec.name] = module_from_spec(spec)
-    if (folder := str(path.parent.resolve())) not in sys.path:
+    if (folder := str(path.parent)) not in sys.path:
         sys.path.append(folder)  # a recipe may import what lies beside it
     try:
         spec.loader.exec_module(module)
     except HeadraceError:
         raise
+    except SyntaxError as err:
+        raise ConfigRejected(f"{path.name} line {err.lineno}: {err.msg}") from err
     except Exception as err:
-        raise ConfigRejected(f"recipe {path.name} cannot be imported: {type(err).__name__}: {err}") from err
+        lines = [f.lineno for f in traceback.extract_tb(err.__traceback__) if Path(f.filename) == path]
+        where = f"{path.name} line {lines[-1]}" if lines else path.name
+        raise ConfigRejected(f"{where}: it cannot be imported: {type(err).__name__}: {err}") from err
     return module
 
 
-def _call(module: ModuleType, name: str) -> Any:
-    try:
-        return getattr(module, name)()
-    except HeadraceError:
-        raise
-    except Exception as err:
-        raise ConfigRejected(f"{name}() of the recipe raised {type(err).__name__}: {err}") from err
+def _imported_from(folder: Path, recipe: Path) -> list[Path]:
+    """The files below the recipe's folder that are imported now: what it says may depend on them."""
+    files = {Path(file).resolve() for module in list(sys.modules.values()) if (file := _file(module))}
+    return sorted(file for file in files if file.is_relative_to(folder) and file != recipe)
 
 
-def _graph_path(found: Any, recipe: str) -> Path:
-    if not isinstance(found, str | Path):
-        raise ConfigRejected(
-            f"model() of {recipe} returned {type(found).__name__}; for now it must return the path of an "
-            f"ONNX file (export a torch module with torch.onnx.export)"
-        )
-    path = Path(found)
-    if not path.is_file():
-        raise ConfigRejected(f"model() of {recipe} returned {path.name!r}, which is not a file")
-    return path
+def _file(module: ModuleType) -> str | None:
+    return getattr(module, "__file__", None)
 
 
-def _grouping(module: ModuleType) -> Literal["exact", "nearest"]:
-    match getattr(module, "grouping", "exact"):
-        case "exact":
-            return "exact"
-        case "nearest":
-            return "nearest"
-        case other:
-            raise ConfigRejected(f"grouping of the recipe is {other!r}; it must be 'exact' or 'nearest'")
+def _grouping(recipe: str, found: object) -> Grouping:
+    for known in get_args(Grouping):
+        if found == known:
+            return cast(Grouping, known)
+    raise ConfigRejected(f"grouping of {recipe} is {found!r}; it must be 'exact' or 'nearest'")
 
 
-def _files(graph: Path) -> dict[str, Path]:
-    beside = {entry.name for entry in graph.parent.iterdir() if entry.is_file()}
-    try:
-        weights = external_files(graph.read_bytes(), beside)
-    except ArtifactRejected as err:
-        raise ConfigRejected(f"model() of the recipe gave {graph.name!r}: {err}") from err
-    return {name: graph.parent / name for name in (graph.name, *sorted(weights))}
-
-
-def _signature(module: ModuleType, path: Path) -> Signature:
-    import onnx
-
-    if not hasattr(module, "signature"):
-        return signature_of(onnx.load(path, load_external_data=False).graph)
-    signature = _call(module, "signature")
-    if not isinstance(signature, Signature):
-        raise ConfigRejected(
-            f"signature() of the recipe returned {type(signature).__name__}, not a Signature"
-        )
-    return signature
-
-
-def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
-    tensor = value.type.tensor_type
-    if tensor.elem_type not in _DTYPES:
-        raise ConfigRejected(f"'{value.name}' of the graph has a datatype that cannot be served")
-    if not tensor.HasField("shape"):
-        raise ConfigRejected(f"'{value.name}' of the graph has no shape; give one by signature()")
-    dims = enumerate(tensor.shape.dim)
-    return TensorSpec(value.name, _DTYPES[tensor.elem_type], tuple(_dim(value.name, i, d) for i, d in dims))
-
-
-def _dim(tensor: str, index: int, dim: onnx.TensorShapeProto.Dimension) -> Dim:
-    if dim.HasField("dim_value"):
-        return int(dim.dim_value)
-    if index == 0 and _BATCH.fullmatch(dim.dim_param):
-        return "batch"
-    return dim.dim_param or f"{tensor}_{index}"
-
-
-def _examples(found: Any, signature: Signature) -> tuple[dict[str, Array], ...]:
-    if not isinstance(found, list | tuple) or not found:
-        raise ConfigRejected("example_inputs() of the recipe must return a list of at least one request")
-    for number, inputs in enumerate(found):
-        try:
-            sizes = signature.check(inputs)
-        except HeadraceError as err:
-            raise ConfigRejected(f"example {number} of the recipe does not fit: {err}") from err
-        if signature.is_batchable and sizes["batch"] != 1:
-            raise ConfigRejected(
-                f"example {number} of the recipe has {sizes['batch']} rows; it must have one"
-            )
-    return tuple(dict(inputs) for inputs in found)
+def _outputs(recipe: str, found: object) -> tuple[str, ...]:
+    if not isinstance(found, list | tuple) or not all(isinstance(name, str) and name for name in found):
+        raise ConfigRejected(f"outputs of {recipe} must be a list of names; got {found!r}")
+    return tuple(found)

@@ -1,128 +1,158 @@
-"""What optimization did, as a table for the terminal and as JSON; the page is in `page.py`."""
+"""What optimization did: each version that was tried, its figures, and what became of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from io import StringIO
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Literal, cast
 
 from engines.manifest import SessionOptions
-from optimize.goals import Goals, Miss
+from headrace.errors import GoalMissed
+from optimize.goals import Goals, Miss, judge
 from optimize.machine import Machine
-from optimize.measure import Measured
+from optimize.measure import Measured, Toggle
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+Status = Literal["original", "chosen", "good", "missed", "refused", "skipped", "failed"]
+_LEAST = 1e-3  # a goal of 0 has no relative shortfall; this stands for it
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One version and its figures."""
+    """One version on one engine."""
 
-    version: str
+    name: str  # "fp32", "int8-static", "distill > int8-static"
+    steps: tuple[str, ...]  # what was done, in order
+    engine: str
     precision: str
-    session: SessionOptions  # the faster of those tried
-    measured: Measured
+    status: Status
+    reason: str = ""  # why it was refused, skipped or failed, or which goals it missed
+    version: str = ""  # once published
+    session: SessionOptions = field(default_factory=SessionOptions)  # the fastest of those tried
+    measured: Measured | None = None  # None: refused, skipped or failed
+    stages: Mapping[str, str] = field(default_factory=dict)  # of the technique: what each of them did
+    toggles: tuple[Toggle, ...] = ()
+    facts: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What quantizing one layer alone costs."""
+
+    name: str
+    kind: str
+    error: float  # 1 - cosine to the original's outputs
+
+
+@dataclass(frozen=True, slots=True)
+class Gains:
+    """A version against the original."""
+
+    speedup: float  # one row at a time on one thread, measured in turns
+    size_ratio: float
+    drop: float  # accuracy lost; below 0: won
+
+
+if TYPE_CHECKING:
+
+    class MeasuredRow(Row):
+        """The original and the chosen version are measured."""
+
+        measured: Measured
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Before and after. Speed is that of one row at a time on one thread."""
+    """Everything that one run found; sizes in bytes, times in milliseconds."""
 
     model: str
-    before: Row
-    after: Row
+    original: Row
+    candidates: tuple[Row, ...]  # without the original
     goals: Goals
-    misses: tuple[Miss, ...]
+    sensitivity: tuple[Layer, ...]  # worst first; empty: not measured
     machine: Machine
     command: str  # repeats this run
     created: str  # UTC, ISO 8601
+    seconds: float  # how long it took
+
+    @property
+    def chosen(self) -> Row | None:
+        return next((row for row in self.candidates if row.status == "chosen"), None)
+
+    @property
+    def nearest(self) -> Row | None:
+        """The chosen version, or else the measured one that falls least short of the goals."""
+        measured = [row for row in self.candidates if row.measured]
+        return self.chosen or min(measured, key=self._shortfall, default=None)
+
+    @property
+    def before(self) -> MeasuredRow:
+        return cast("MeasuredRow", self.original)
+
+    @property
+    def after(self) -> MeasuredRow:
+        """The chosen version; GoalMissed when there is none."""
+        if self.chosen is None:
+            raise GoalMissed(f"no version of {self.model} was chosen")
+        return cast("MeasuredRow", self.chosen)
 
     @property
     def speedup(self) -> float:
-        return self.after.measured.rows_per_s / self.before.measured.rows_per_s
+        return self.gains_of(self.after).speedup
 
     @property
     def size_ratio(self) -> float:
-        return self.after.measured.size_bytes / self.before.measured.size_bytes
+        return self.gains_of(self.after).size_ratio
 
     @property
     def drop(self) -> float:
-        return self.before.measured.accuracy - self.after.measured.accuracy
+        return self.gains_of(self.after).drop
+
+    @property
+    def misses(self) -> tuple[Miss, ...]:
+        """The goals that the chosen version misses, or else those that the nearest one misses."""
+        return self.misses_of(self.nearest) if self.nearest else ()
 
     def gains(self) -> dict[str, float]:
-        return {"speedup": self.speedup, "size_ratio": self.size_ratio, "drop": self.drop}
+        return asdict(self.gains_of(self.after))
 
     def figures(self) -> dict[str, float]:
-        """The numbers that the manifest of the new version keeps."""
+        """The numbers that the manifest of the chosen version keeps."""
         return {**self.after.measured.figures(), **self.gains()}
 
+    def gains_of(self, row: Row) -> Gains:
+        """What a measured version brings."""
+        before, after = self.before.measured, row.measured
+        assert after is not None, f"{row.name} was not measured"
+        return Gains(
+            speedup=(after.original_ms or before.latency_ms) / after.latency_ms,
+            size_ratio=after.size_bytes / before.size_bytes,
+            drop=before.accuracy - after.accuracy,
+        )
 
-def comparison(report: Report) -> list[tuple[str, str, str]]:
-    """What is compared, before and after, ready to be laid out."""
-    first, second = report.before, report.after
-    before, after = first.measured, second.measured
-    size = f"{after.size_bytes / 1e6:.1f} MB ({report.size_ratio:.2f} of it)"
-    latency = f"{after.latency_ms:.2f} ms ({report.speedup:.2f} times as fast)"
-    alone = f"mean {after.agreement_mean:.4f}, least {after.agreement_min:.4f}"
-    padded = f"mean {after.padded_mean:.4f}, least {after.padded_min:.4f}"
-    return [
-        ("version", f"{first.version} ({first.precision})", f"{second.version} ({second.precision})"),
-        ("size", f"{before.size_bytes / 1e6:.1f} MB", size),
-        ("latency, one row", f"{before.latency_ms:.2f} ms", latency),
-        ("rows/s, one thread", f"{before.rows_per_s:.0f}", f"{after.rows_per_s:.0f}"),
-        ("accuracy", f"{before.accuracy:.4f}", f"{after.accuracy:.4f} ({-report.drop:+.4f})"),
-        ("cosine to the original", "", alone),
-        ("the same, rows padded", "", padded),
-        ("graph passes left out", _left_out(first), _left_out(second)),
-    ]
+    def misses_of(self, row: Row) -> tuple[Miss, ...]:
+        assert row.measured is not None, f"{row.name} was not measured"
+        return tuple(judge(self.goals, self.before.measured, row.measured))
 
-
-def as_table(report: Report) -> RenderableType:
-    """A rich table of before and after."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("", "before", "after", title=Text(report.model))
-    for row in comparison(report):
-        table.add_row(*(Text(cell) for cell in row))
-    return table
-
-
-def as_text(report: Report) -> str:
-    """The table, what became of the goals, and the command, as plain text."""
-    from rich.console import Console
-
-    file = StringIO()
-    Console(file=file, width=100, color_system=None, force_terminal=False).print(as_table(report))
-    if report.misses:
-        goals = "\n".join(f"missed {miss}" for miss in report.misses)
-    else:
-        goals = "no goal was set" if report.goals == Goals() else "every goal is reached"
-    return f"{file.getvalue().rstrip()}\n{goals}\nrepeat with: {report.command}"
+    def _shortfall(self, row: Row) -> float:
+        """How far a version is from its goals, each relative to what was wanted."""
+        return sum(
+            abs(miss.reached - miss.wanted) / max(abs(miss.wanted), _LEAST) for miss in self.misses_of(row)
+        )
 
 
 def as_json(report: Report) -> bytes:
-    """The whole report; sizes in bytes, times in milliseconds."""
+    """The whole report by its field names, and the gains of the chosen version (null: none chosen)."""
     import orjson
 
     told = {
-        **{field.name: getattr(report, field.name) for field in fields(report)},
-        "before": _told(report.before),
-        "after": _told(report.after),
-        "gains": report.gains(),
+        **{part.name: getattr(report, part.name) for part in fields(report)},
+        "original": _told(report.original),
+        "candidates": [_told(row) for row in report.candidates],
+        "gains": report.gains() if report.chosen else None,
     }
     return orjson.dumps(told, option=orjson.OPT_INDENT_2)
 
 
 def _told(row: Row) -> dict[str, object]:
-    return {
-        "version": row.version,
-        "precision": row.precision,
-        "session": row.session.model_dump(mode="json"),
-        **row.measured.figures(),
-    }
-
-
-def _left_out(row: Row) -> str:
-    return ", ".join(row.session.disabled_optimizers) or "none"
+    told = {part.name: getattr(row, part.name) for part in fields(row)}
+    return {**told, "session": row.session.model_dump(mode="json")}

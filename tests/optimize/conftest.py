@@ -1,16 +1,25 @@
 """A small text classifier as a recipe: vectors of words, the mean over real tokens, two classes."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
 from examples.minilm.builder import GraphBuilder
+from headrace.tensors import Array, Signature
+from optimize.prepare import read_examples
 from optimize.recipe import Recipe, load_recipe
+from optimize.rooms import ROOMS, SIGNATURE, Room
 
 WORDS, WIDTH = 2000, 64
+
+# What calibration() gives, and what a test may put in its place.
+CALIBRATION = "return [row(2 + n % 9, random) for n in range(12)]"
 
 RECIPE = """
 import numpy as np
@@ -28,12 +37,16 @@ def signature():
     mask = TensorSpec("mask", "INT64", ("batch", "length"), low=0, high=1)
     return Signature((ids, mask), (TensorSpec("vector", "FP32", ("batch", 64)),), {{"length": 32}})
 
-def row(length):
+def row(length, random=random):
     ids = random.integers(0, 2000, (1, length))
     return {{"ids": ids, "mask": np.ones_like(ids)}}
 
 def example_inputs():
     return [row(length) for length in (2, 5, 9, 30)]
+
+def calibration():
+    random = np.random.default_rng(1)
+    {calibration}
 
 def evaluate(predict):
     {evaluate}
@@ -71,11 +84,43 @@ def write_graph() -> Callable[..., Path]:
 
 @pytest.fixture
 def make_recipe(tmp_path: Path, write_graph: Callable[..., Path]) -> Callable[..., Recipe]:
-    """A loaded recipe over the small graph."""
+    """A loaded recipe over the small graph; `more` is added at its end."""
 
-    def make(evaluate: str = "return 0.9", grouping: str = "nearest", uses_mask: bool = True) -> Recipe:
+    def make(
+        evaluate: str = "return 0.9",
+        grouping: str = "nearest",
+        uses_mask: bool = True,
+        calibration: str = CALIBRATION,
+        more: str = "",
+    ) -> Recipe:
         write_graph(tmp_path / "words.onnx", uses_mask)
-        (tmp_path / "recipe.py").write_text(RECIPE.format(evaluate=evaluate, grouping=grouping))
+        text = RECIPE.format(evaluate=evaluate, grouping=grouping, calibration=calibration)
+        (tmp_path / "recipe.py").write_text(f"{text}\n{more}\n")
         return load_recipe(tmp_path / "recipe.py")
 
     return make
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the first job makes of a recipe."""
+
+    graph: Path
+    signature: Signature
+    examples: tuple[dict[str, Array], ...]
+    facts: dict[str, Any]
+
+
+@pytest.fixture
+def prepare(tmp_path: Path) -> Callable[[Recipe], Prepared]:
+    """Run the first job in this process."""
+
+    def run(recipe: Recipe) -> Prepared:
+        folder = Path(mkdtemp(dir=tmp_path))
+        facts = ROOMS["prepare"](Room(recipe, {}, {}, folder, None))
+        signature = SIGNATURE.validate_python(facts["signature"], strict=False)
+        return Prepared(
+            folder / "graph" / facts["graph"], signature, read_examples(recipe, signature), facts
+        )
+
+    return run

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from engines.artifact import Repository
+from engines.artifact import unpublished
 from engines.load import load
 from headrace.errors import ConfigRejected, TensorRejected
 from headrace.tensors import Signature, TensorSpec
@@ -10,30 +10,51 @@ from optimize.measure import (
     Measured,
     accuracy,
     agreement,
+    batch_latencies,
     check_padding,
+    faster,
     latencies,
     padded_agreement,
     warm_up_sizes,
     with_session,
 )
 from optimize.progress import Line
+from optimize.recipe import recipe_of
 
 LINE = Line(None, "")
 
 
 @pytest.fixture
-def artifact_of(tmp_path):
-    def published(recipe):
-        return Repository(tmp_path / "models").publish(
-            "words", "1", recipe.files, graph=recipe.graph, signature=recipe.signature
+def artifact_of(prepare):
+    def lying(recipe):
+        made = prepare(recipe)
+        return unpublished(
+            made.graph.parent,
+            name="words",
+            version="1",
+            graph=made.graph.name,
+            signature=made.signature,
+            engine="onnxruntime",
+            precision="fp32",
         )
 
-    return published
+    return lying
 
 
 @pytest.fixture
 def engine_of(artifact_of):
     return lambda recipe: load(artifact_of(recipe), threads=1)
+
+
+@pytest.fixture
+def loaded(make_recipe, prepare, engine_of):
+    """A recipe's engine and its examples."""
+
+    def load_it(**settings):
+        recipe = make_recipe(**settings)
+        return engine_of(recipe), prepare(recipe).examples
+
+    return load_it
 
 
 class Shifted:
@@ -47,15 +68,14 @@ class Shifted:
         return {name: array + self._shift for name, array in self._engine.run(batch, outputs).items()}
 
 
-def test_a_model_that_uses_its_mask_may_be_padded(make_recipe, engine_of):
-    recipe = make_recipe()
-    assert check_padding(engine_of(recipe), recipe.examples) < 1e-5
+def test_a_model_that_uses_its_mask_may_be_padded(loaded):
+    assert check_padding(*loaded()) < 1e-5
 
 
-def test_a_model_that_ignores_its_mask_may_not(make_recipe, engine_of):
-    recipe = make_recipe(uses_mask=False)
+def test_a_model_that_ignores_its_mask_may_not(loaded):
+    engine, examples = loaded(uses_mask=False)
     with pytest.raises(ConfigRejected, match="ignores its mask"):
-        check_padding(engine_of(recipe), recipe.examples)
+        check_padding(engine, examples)
 
 
 def test_a_model_without_a_batch_may_not_be_padded():
@@ -66,24 +86,21 @@ def test_a_model_without_a_batch_may_not_be_padded():
         check_padding(Fixed(), [])
 
 
-def test_an_engine_agrees_with_itself_alone_and_padded(make_recipe, engine_of):
-    recipe = make_recipe()
-    engine = engine_of(recipe)
-    assert agreement(engine, engine, recipe.examples) == pytest.approx((1, 1))
-    assert padded_agreement(engine, engine, recipe.examples) == pytest.approx((1, 1))
+def test_an_engine_agrees_with_itself_alone_and_padded(loaded):
+    engine, examples = loaded()
+    assert agreement(engine, engine, examples) == pytest.approx((1, 1))
+    assert padded_agreement(engine, engine, examples) == pytest.approx((1, 1))
 
 
-def test_disagreement_is_told_by_its_mean_and_its_worst(make_recipe, engine_of):
-    recipe = make_recipe()
-    engine = engine_of(recipe)
-    mean, least = agreement(engine, Shifted(engine, 1.0), recipe.examples)
+def test_disagreement_is_told_by_its_mean_and_its_worst(loaded):
+    engine, examples = loaded()
+    mean, least = agreement(engine, Shifted(engine, 1.0), examples)
     assert least < mean < 0.999
 
 
-def test_latency_is_measured_for_each_engine(make_recipe, engine_of):
-    recipe = make_recipe()
-    engine = engine_of(recipe)
-    found = latencies([engine, engine], recipe.examples, 3, LINE)
+def test_latency_is_measured_for_each_engine(loaded):
+    engine, examples = loaded()
+    found = latencies([engine, engine], examples, 3, LINE)
     assert len(found) == 2
     assert all(0 < milliseconds < 1000 for milliseconds in found)
 
@@ -92,37 +109,64 @@ def test_rows_per_second_follow_from_latency():
     assert Measured(size_bytes=1, latency_ms=4.0, accuracy=1.0).rows_per_s == 250
 
 
-def test_evaluate_gets_checked_predictions(make_recipe, engine_of):
-    recipe = make_recipe()
-    engine = engine_of(recipe)
-    assert accuracy(engine, lambda predict: predict(recipe.examples[0])["vector"].shape[1], LINE) == 64
-    wrong = {**recipe.examples[0], "ids": np.full_like(recipe.examples[0]["ids"], 5000)}
-    with pytest.raises(TensorRejected, match="values from"):
-        accuracy(engine, lambda predict: float(predict(wrong)["vector"][0, 0]), LINE)
+def test_the_table_of_latencies_covers_batches_and_shapes(loaded):
+    engine, examples = loaded()
+    found = batch_latencies([engine, engine], examples, 1, 3, LINE)
+    assert [(entry.batch, entry.sizes["length"]) for entry in found] == [
+        (batch, length) for length in (2, 9, 30) for batch in (1, 2, 4, 8)
+    ]
+    assert all(0 < entry.low_ms <= entry.median_ms <= entry.high_ms for entry in found)
+    assert all(entry.original_ms > 0 for entry in found)
 
 
 @pytest.mark.parametrize(
-    ("evaluate", "told"), [(lambda _: 1 / 0, "ZeroDivisionError"), (lambda _: float("nan"), "nan")]
+    ("milliseconds", "chosen"), [([10.0], 0), ([10.0, 9.9], 0), ([10.0, 9.0, 8.0], 2), ([8.0, 9.0], 0)]
 )
-def test_an_evaluate_that_gives_no_number_is_told(make_recipe, engine_of, evaluate, told):
+def test_another_way_to_load_must_be_clearly_faster(milliseconds, chosen):
+    assert faster(milliseconds) == chosen
+
+
+def test_evaluate_gets_checked_predictions(loaded):
+    engine, examples = loaded()
+
+    def judged(evaluate):
+        given = recipe_of(model=str, example_inputs=list, evaluate=evaluate)
+        return accuracy(engine, given, LINE)
+
+    assert judged(lambda predict: predict(examples[0])["vector"].shape[1]) == 64
+    wrong = {**examples[0], "ids": np.full_like(examples[0]["ids"], 5000)}
+    with pytest.raises(TensorRejected, match="values from"):
+        judged(lambda predict: float(predict(wrong)["vector"][0, 0]))
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "told"),
+    [
+        ("return 1 / 0", r"recipe\.py line \d+: evaluate\(\) raised ZeroDivisionError"),
+        ("return float('nan')", r"recipe\.py line \d+: evaluate\(\) returned nan"),
+        ("return 'good'", r"recipe\.py line \d+: evaluate\(\) returned str"),
+    ],
+)
+def test_an_evaluate_that_gives_no_number_is_told_with_its_line(make_recipe, engine_of, evaluate, told):
+    recipe = make_recipe(evaluate)
     with pytest.raises(ConfigRejected, match=told):
-        accuracy(engine_of(make_recipe()), evaluate, LINE)
+        accuracy(engine_of(recipe), recipe, LINE)
 
 
 def test_a_toggle_changes_session_and_digest_but_no_file(make_recipe, artifact_of):
     artifact = artifact_of(make_recipe())
-    default, toggled = (with_session(artifact, session) for session in TOGGLES)
+    default, toggled = (with_session(artifact, session) for session in TOGGLES.values())
     assert default.digest == artifact.digest != toggled.digest
     assert toggled.manifest.session.disabled_optimizers == ("SkipLayerNormFusion",)
     load(toggled, threads=1).warm_up()
 
 
-def test_warm_up_covers_short_long_and_batched(make_recipe):
-    recipe = make_recipe()
-    assert warm_up_sizes(recipe.signature, recipe.examples) == (
+def test_warm_up_covers_short_long_and_batched(make_recipe, prepare):
+    made = prepare(make_recipe())
+    assert warm_up_sizes(made.signature, made.examples) == (
         {"batch": 1, "length": 2},
         {"batch": 1, "length": 9},
         {"batch": 1, "length": 30},
         {"batch": 8, "length": 30},
     )
-    assert len(warm_up_sizes(recipe.signature, recipe.examples[:1])) == 2
+    assert len(warm_up_sizes(made.signature, made.examples[:1])) == 2

@@ -5,9 +5,19 @@ import pytest
 from onnx import TensorProto, helper
 
 from examples.minilm.builder import GraphBuilder
-from headrace.errors import ConfigRejected, EngineFailed
-from optimize import worker
-from optimize.quantize import quantize_dynamic
+from headrace.errors import ConfigRejected
+from optimize.calibrate import calibrate
+from optimize.progress import Line
+from optimize.quantize import (
+    Conversion,
+    convert,
+    layers,
+    op_types,
+    preprocess,
+    quantize_dynamic,
+    quantized_layers,
+)
+from optimize.ranges import determine
 
 
 def _value(name, shape):
@@ -57,32 +67,109 @@ def test_a_graph_without_weights_is_refused(tmp_path):
         quantize_dynamic(_save(graph, tmp_path / "relu.onnx", [2], [2]), tmp_path / "small.onnx")
 
 
-def test_the_worker_hands_back_the_candidate(write_graph, tmp_path):
-    source = write_graph(tmp_path / "words.onnx")
-    assert worker.run(source, tmp_path / "small.onnx").is_file()
+@pytest.fixture
+def convnet(tmp_path):
+    """Two convolutions with a batch norm after the first, channels of very unlike sizes, and a classifier."""
+    random = np.random.default_rng(0)
+    graph = GraphBuilder()
+    unlike = (10.0 ** np.linspace(-1, 0, 8)).astype(np.float32)
+    first = random.standard_normal((8, 3, 3, 3)).astype(np.float32) * unlike[:, None, None, None]
+    second = random.standard_normal((16, 8, 3, 3)).astype(np.float32) / unlike[None, :, None, None]
+    norm = [graph.constant(name, np.full(8, value, np.float32)) for name, value in zip("sbmv", (1, 0, 0, 1))]
+    hidden = graph.op("Conv", "x", graph.constant("first", first))
+    hidden = graph.op("Relu", graph.op("BatchNormalization", hidden, *norm))
+    hidden = graph.op("Relu", graph.op("Conv", hidden, graph.constant("second", second)))
+    flat = graph.op("ReduceMean", hidden, graph.integers(2, 3), keepdims=0)
+    graph.op(
+        "MatMul", flat, graph.constant("last", random.standard_normal((16, 4)).astype(np.float32)), output="y"
+    )
+    return _save(graph, tmp_path / "net.onnx", ["batch", 3, 12, 12], ["batch", 4])
 
 
-def test_the_worker_hands_back_the_reason_of_a_refusal(convolution, tmp_path):
-    with pytest.raises(ConfigRejected, match="Conv nodes"):
-        worker.run(convolution, tmp_path / "small.onnx")
+def images(count):
+    random = np.random.default_rng(1)
+    return [{"x": random.standard_normal((1, 3, 12, 12)).astype(np.float32)} for _ in range(count)]
 
 
-def test_a_failure_in_the_worker_is_an_engine_failure(tmp_path):
-    (tmp_path / "bad.onnx").write_bytes(b"\xff garbage")
-    with pytest.raises(EngineFailed, match=r"making the candidate failed: .*Error"):
-        worker.run(tmp_path / "bad.onnx", tmp_path / "small.onnx")
+def run(path, rows):
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return np.concatenate([session.run(None, row)[0] for row in rows])
 
 
-def test_a_crash_of_the_worker_is_an_engine_failure(tmp_path, monkeypatch):
-    (tmp_path / "optimize").mkdir()
-    (tmp_path / "optimize" / "__init__.py").write_text("import os; os.kill(os.getpid(), 9)")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(EngineFailed, match="ended by signal 9"):
-        worker.run(tmp_path / "any.onnx", tmp_path / "small.onnx")
+def static(source, folder, how, method="minmax"):
+    """The four stages on the small convnet: (quantized graph, layers quantized, layers)."""
+    ready = folder / "ready.onnx"
+    preprocess(source, ready)
+    found = calibrate(
+        ready,
+        lambda skip: images(16)[skip:],
+        op_types(onnx.load(ready).graph),
+        folder / "statistics.npz",
+        Line(None, ""),
+    )
+    target = folder / "static.onnx"
+    return target, *convert(ready, target, determine(found, method, how.is_symmetric), how)
 
 
-def test_a_worker_that_takes_too_long_is_stopped(write_graph, tmp_path):
-    source = write_graph(tmp_path / "words.onnx")
-    with pytest.raises(EngineFailed, match=r"longer than 0\.01 s"):
-        worker.run(source, tmp_path / "small.onnx", timeout_s=0.01)
+def error(source, target):
+    wanted, found = run(source, images(8)), run(target, images(8))
+    return float(np.abs(wanted - found).max() / np.abs(wanted).max())
+
+
+def test_preprocessing_folds_the_batch_norm_and_names_every_node(convnet, tmp_path):
+    preprocess(convnet, tmp_path / "ready.onnx")
+    graph = onnx.load(tmp_path / "ready.onnx").graph
+    assert "BatchNormalization" not in {node.op_type for node in graph.node}
+    assert all(node.name for node in graph.node)
+    assert [node.op_type for node in layers(graph)] == ["Conv", "Conv", "MatMul"]
+    assert error(convnet, tmp_path / "ready.onnx") < 1e-5
+
+
+def test_every_layer_becomes_int8_and_answers_stay_close(convnet, tmp_path):
+    target, quantized, total = static(convnet, tmp_path, Conversion(reduce_range=True))
+    assert (quantized, total) == (3, 3)
+    assert error(convnet, target) < 0.1
+
+
+def test_ranges_by_channel_keep_unlike_channels_apart(convnet, tmp_path):
+    by_channel = error(convnet, static(convnet, tmp_path, Conversion(reduce_range=True))[0])
+    by_tensor = error(convnet, static(convnet, tmp_path, Conversion(False, reduce_range=True))[0])
+    assert by_channel < by_tensor * 0.8
+
+
+def test_excluded_layers_stay_in_fp32(convnet, tmp_path):
+    preprocess(convnet, tmp_path / "ready.onnx")
+    last = layers(onnx.load(tmp_path / "ready.onnx").graph)[-1].name
+    target, quantized, _ = static(convnet, tmp_path, Conversion(exclude=(last,)))
+    assert quantized == 2
+    assert last not in quantized_layers(onnx.load(target).graph)
+
+
+def test_one_layer_alone_can_be_quantized(convnet, tmp_path):
+    preprocess(convnet, tmp_path / "ready.onnx")
+    first = layers(onnx.load(tmp_path / "ready.onnx").graph)[0].name
+    target, quantized, _ = static(convnet, tmp_path, Conversion(only=(first,)))
+    assert quantized == 1
+    assert quantized_layers(onnx.load(target).graph) == {first}
+
+
+def test_a_symmetric_graph_has_signed_types_and_zero_points_of_zero(convnet, tmp_path):
+    target, _, _ = static(convnet, tmp_path, Conversion(is_symmetric=True))
+    graph = onnx.load(target).graph
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    points = [constants[node.input[2]] for node in graph.node if node.op_type == "QuantizeLinear"]
+    assert points
+    assert all(point.dtype == np.int8 and not point.any() for point in points)
+
+
+def test_the_same_ranges_give_the_same_bytes(convnet, tmp_path):
+    first = static(convnet, tmp_path, Conversion())[0].read_bytes()
+    assert static(convnet, tmp_path, Conversion())[0].read_bytes() == first
+
+
+def test_nothing_to_quantize_is_refused(tmp_path):
+    graph = GraphBuilder()
+    graph.op("Relu", "x", output="y")
+    source = _save(graph, tmp_path / "relu.onnx", [2], [2])
+    with pytest.raises(ConfigRejected, match="no Conv, ConvTranspose, MatMul, Gemm"):
+        convert(source, tmp_path / "small.onnx", {}, Conversion())
