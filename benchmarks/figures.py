@@ -42,11 +42,14 @@ class Figure:
         return _COMPARE[compare](self.value, float(limit))
 
 
-def arguments(description: str | None) -> argparse.Namespace:
-    """The options that every benchmark takes."""
+def arguments(description: str | None, parts: Sequence[str] = ()) -> argparse.Namespace:
+    """The options that every benchmark takes; one of several parts can be told to run only some."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--quick", action="store_true", help="a smoke run: its figures mean nothing")
+    if parts:
+        parser.add_argument("--only", action="append", choices=parts, help="this part; may be repeated")
+        parser.add_argument("--work", type=Path, help="keep the work here, and go on with what is there")
     return parser.parse_args()
 
 

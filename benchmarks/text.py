@@ -22,7 +22,7 @@ from deployments.ports import free_ports
 from deployments.serving import Server, serving
 from deployments.terminal import bars
 from engines.artifact import Artifact, Repository
-from examples.demo import GOALS, MODEL, RECIPE, tensor_bytes, unlike_fresh
+from examples.demo import CHAINS, GOALS, MODEL, RECIPE, tensor_bytes, unlike_fresh
 from examples.minilm.data import chat, tokenize
 from headrace.config import CacheConfig, Config, HttpConfig, ModelConfig
 from optimize.pipeline import optimize
@@ -39,7 +39,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / MODEL
         with bars() as progress:
-            report = optimize(load_recipe(RECIPE), out, GOALS, progress)
+            report = optimize(load_recipe(RECIPE), out, GOALS, progress, chains=CHAINS)
         small = Repository(out.parent).open(MODEL, report.after.version)
         texts = [tokenize(text) for text in chat(messages)]
         plains = measure_plain(small, [plain.request(text["input_ids"][0]) for text in texts], repeats)

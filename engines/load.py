@@ -11,6 +11,9 @@ from headrace.errors import EngineUnavailable
 
 _log = logging.getLogger(__name__)
 
+# What to install for each engine.
+REQUIREMENTS = {"onnxruntime": "'onnxruntime>=1.32,<2'", "openvino": "openvino"}
+
 
 def load(artifact: Artifact, threads: int) -> Engine:
     """The engine that the manifest names, ready to run with `threads` threads.
@@ -19,21 +22,43 @@ def load(artifact: Artifact, threads: int) -> Engine:
     library cannot load the graph.
     """
     _warn_of_missing_flags(artifact)
-    engine = artifact.manifest.engine
-    if engine != "onnxruntime":
-        raise EngineUnavailable(
-            f"engine {engine!r} unavailable: this release has no such engine; it has: 'onnxruntime'. "
-            f"Install a release that has it, or publish '{artifact.manifest.name}' for onnxruntime"
-        )
+    match engine := artifact.manifest.engine:
+        case "onnxruntime":
+            return _load_ort(artifact, threads)
+        case "openvino":
+            return _load_openvino(artifact, threads)
+        case _:
+            known = ", ".join(repr(name) for name in REQUIREMENTS)
+            raise EngineUnavailable(
+                f"engine {engine!r} unavailable: this release has no such engine; it has: {known}. "
+                f"Install a release that has it, or publish '{artifact.manifest.name}' for one of these"
+            )
+
+
+def _load_ort(artifact: Artifact, threads: int) -> Engine:
     try:
         import onnxruntime  # noqa: F401  whether it can be imported is the question
     except ImportError as err:
-        raise EngineUnavailable(
-            f"engine 'onnxruntime' unavailable: {err.msg}; install with: pip install 'onnxruntime>=1.32,<2'"
-        ) from err
+        raise _unavailable("onnxruntime", err) from err
     from engines.ort import OrtEngine
 
     return OrtEngine(artifact, threads)
+
+
+def _load_openvino(artifact: Artifact, threads: int) -> Engine:
+    from engines.openvino import OpenVinoEngine, import_openvino
+
+    try:
+        import_openvino()
+    except ImportError as err:
+        raise _unavailable("openvino", err) from err
+    return OpenVinoEngine(artifact, threads)
+
+
+def _unavailable(engine: str, err: ImportError) -> EngineUnavailable:
+    return EngineUnavailable(
+        f"engine '{engine}' unavailable: {err.msg}; install with: pip install {REQUIREMENTS[engine]}"
+    )
 
 
 def _warn_of_missing_flags(artifact: Artifact) -> None:

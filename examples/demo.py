@@ -33,10 +33,13 @@ from optimize.goals import Goals
 from optimize.machine import this_machine
 from optimize.pipeline import optimize
 from optimize.recipe import load_recipe
-from optimize.report import Report, as_text
+from optimize.report import Report
+from optimize.steps import QuantizeDynamic
+from optimize.table import as_text
 
 MODEL = "minilm"
 GOALS = Goals(max_drop=0.01, min_speedup=1.5, max_size=0.30)
+CHAINS = ((QuantizeDynamic(),),)  # needs no calibration, so the demo is quick
 CONCURRENCY = 32
 RECIPE = Path(__file__).parent / "minilm" / "recipe.py"
 console = Console()
@@ -57,7 +60,7 @@ def main(settings: Settings) -> int:
     http = HttpConfig(port=settings.port)
     check_port(http.host, http.port)
     with bars() as progress:
-        report = optimize(load_recipe(RECIPE), settings.repository / MODEL, GOALS, progress)
+        report = optimize(load_recipe(RECIPE), settings.repository / MODEL, GOALS, progress, chains=CHAINS)
     print(as_text(report))
     bodies = requests(settings.messages)
     with ExitStack() as stack:

@@ -6,7 +6,8 @@ from html import escape
 from typing import Any
 
 from examples.demo_result import Result, compared
-from optimize.report import Report, comparison
+from optimize.report import Report
+from optimize.table import comparison
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b2730; --paper: #fbfcfc; --soft: #66757f; --line: #d9e0e4;

@@ -48,7 +48,7 @@ def distill(
     output_names: Sequence[str],
     temperatures: Sequence[float] = (2.0, 4.0),
     alphas: Sequence[float] = (0.5, 0.9),
-    epochs: int = 4,
+    epochs: int = 3,
     lr: float = 4e-3,
     tune_steps: int = 150,
     checkpoint: Checkpoint | None = None,

@@ -162,7 +162,7 @@ class Flow:
 
     def _calibrated(self, step: QuantizeStatic, base: Base, engine: str) -> _Start:
         """Calibration, and the ranges that are nearest to the original."""
-        self._jobs.recipe.need("calibration", "int8-static")
+        self._jobs.recipe.need("calibration", step.name)
         model = self._job("preprocess", "preparing the graph", {}, model=base.done)
         try:
             statistics = self._job("calibrate", "calibration", {}, model=model)
@@ -185,8 +185,8 @@ class Flow:
         rows = statistics.facts["rows"]
         stages = {
             "calibration": f"{rows} inputs, {statistics.facts['tensors']} tensors watched",
-            "range determination": f"{chosen['method']} per tensor; weights per "
-            f"{'channel' if step.per_channel else 'tensor'}, {7 if chosen['reduce_range'] else 8} bits; {told}",
+            "range determination": f"{chosen['method']} per tensor; weights in "
+            f"{7 if chosen['reduce_range'] else 8} bits per {'channel' if step.per_channel else 'tensor'}; {told}",
         }
         how |= {"method": chosen["method"], "reduce_range": chosen["reduce_range"]}
         return _Start(inputs, how, stages, model.facts["products"])
@@ -229,17 +229,17 @@ class Flow:
         stages: Mapping[str, str] | None = None,
     ) -> Candidate:
         """The row of a graph: good, or the goals it missed."""
-        label = name if engine == "onnxruntime" else f"{name} on {engine}"
         options = {
             "engine": engine,
             "precision": precision,
             "original_session": self._session.model_dump_json(),
         }
+        label = name if engine == "onnxruntime" else f"{name} on {engine}"
         told = self._job("measure", label, options, model=made)
         measured, session, toggles = read_measured(dict(told.facts))
         misses = judge(self._goals, self._original, measured)
         row = Row(
-            name=label,
+            name=name,
             steps=tuple(name.split(" > ")),
             engine=engine,
             precision=precision,
@@ -257,7 +257,7 @@ class Flow:
         before = f"after {steps.named(base.chain)}: " if base.chain else ""
         name = _name(base.chain, step.name)
         return Row(
-            name=name if engine == "onnxruntime" else f"{name} on {engine}",
+            name=name,
             steps=(*(done.name for done in base.chain), step.name),
             engine=engine,
             precision=step.name,

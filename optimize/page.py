@@ -84,7 +84,7 @@ def _tiles(report: Report) -> Iterator[Html]:
             f"{words.size(before.size_bytes)} to {words.size(after.size_bytes)}",
         ),
         ("accuracy", f"{after.accuracy:.4f}", f"{words.change(gains.drop)} from {before.accuracy:.4f}"),
-        ("goals met", f"{met} of {len(asked)}" if asked else "none set", f"by {words.plain(row)}"),
+        ("goals met", f"{met} of {len(asked)}" if asked else "none set", f"by {row.name}"),
     ]
     yield tag("dl", *(_tile(*tile) for tile in tiles), class_="tiles")
 

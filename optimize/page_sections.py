@@ -15,9 +15,7 @@ _MOST_LAYERS = 30
 def versions(report: Report) -> Html:
     rows = [
         (
-            tag(
-                "span", tag("span", str(number), class_="number"), f" {words.plain(row)}", _small(_where(row))
-            ),
+            tag("span", tag("span", str(number), class_="number"), f" {row.name}", _small(_where(row))),
             tag("span", tag("span", row.status, class_=f"badge {row.status}"), _small(_published(row))),
             *_figures(report, row),
             tag("span", row.reason, class_="words") if row.reason else "",
@@ -94,8 +92,8 @@ def _chain(report: Report, row: Row) -> Html:
         steps.append(_step(name, found, last))
         if found and found.measured:
             last = found.measured.accuracy
-    told = tag("h3", words.plain(row), " ", tag("small", _where(row)))
-    return join(told, tag("ol", *steps, class_="flow", aria_label=f"Accuracy by step of {words.plain(row)}"))
+    told = tag("h3", row.name, " ", tag("small", _where(row)))
+    return join(told, tag("ol", *steps, class_="flow", aria_label=f"Accuracy by step of {row.name}"))
 
 
 def _at(report: Report, row: Row, length: int) -> Row | None:
@@ -154,7 +152,7 @@ def _latency(report: Report, row: Row) -> Html:
             str(found.threads),
             words.ms(found.median_ms),
             f"{words.ms(found.low_ms)} to {words.ms(found.high_ms)}",
-            f"{1000 * found.batch / found.median_ms:.0f}",
+            f"{1000 * found.batch / found.median_ms:,.0f}",
             *(_against(report, row, found)),
         )
         for found in row.measured.latencies
@@ -216,5 +214,5 @@ def _cosine(mean: float, least: float) -> str:
 
 def _details(report: Report, row: Row, parts: list[Html]) -> Html:
     """Folded, but for the chosen version or the nearest one."""
-    summary = tag("summary", words.plain(row), " ", tag("span", _where(row), class_="soft"))
+    summary = tag("summary", row.name, " ", tag("span", _where(row), class_="soft"))
     return tag("details", summary, *parts, open="" if row is report.nearest else None)

@@ -12,10 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from engines.probe import probe
-
 from engines.artifact import Artifact, Repository, unpublished
 from engines.manifest import BatchLatency
+from engines.probe import probe
 from headrace.config import check_name
 from headrace.errors import ConfigRejected, EngineFailed, GoalMissed, HeadraceError, NotFound
 from headrace.tensors import Signature
@@ -79,6 +78,9 @@ def optimize(
     """
     asked = Asked(goals or Goals(), tuple(map(steps.check_chain, chains)), _targets(targets), version)
     _check_sizes(asked)
+    for step in (step for chain in asked.chains for step in chain):
+        for function in step.needs:
+            recipe.need(function, step.name)
     repository, name = Repository(out.parent), _name(out)
     if version is not None and version in _versions(repository, name):
         raise ConfigRejected(

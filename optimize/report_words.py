@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from optimize.goals import reached
 from optimize.report import Report, Row
 
 ENGINES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "tensorrt": "TensorRT"}
@@ -16,20 +17,15 @@ def engine(name: str) -> str:
     return ENGINES.get(name, name)
 
 
-def plain(row: Row) -> str:
-    """A version's name without its engine."""
-    return row.name.removesuffix(f" on {row.engine}")
-
-
 def name(report: Report, row: Row) -> str:
     """A version's name, with its engine where another engine has a version of that name."""
     rows = (report.original, *report.candidates)
-    engines = {other.engine for other in rows if plain(other) == plain(row)}
-    return plain(row) if len(engines) == 1 else on_engine(row)
+    engines = {other.engine for other in rows if other.name == row.name}
+    return row.name if len(engines) == 1 else on_engine(row)
 
 
 def on_engine(row: Row) -> str:
-    return f"{plain(row)} on {engine(row.engine)}"
+    return f"{row.name} on {engine(row.engine)}"
 
 
 def size(num_bytes: float) -> str:
@@ -45,7 +41,7 @@ def ms(value: float) -> str:
 
 def change(drop: float) -> str:
     """Accuracy won or lost, with its sign."""
-    return f"{0.0 - drop:+.4f}"
+    return f"{round(-drop, 4) + 0.0:+.4f}"  # no -0.0000
 
 
 def duration(seconds: float) -> str:
@@ -128,10 +124,10 @@ _MEANINGS = {
 def goals(report: Report) -> Iterator[GoalLine]:
     """The goals asked for, against the chosen version or the nearest one."""
     row = report.nearest
-    reached = _reached(report, row) if row else {}
-    missed = {miss.goal: miss.reached for miss in report.misses}
+    figures = reached(report.before.measured, row.measured) if row and row.measured else {}
+    missed = {miss.goal for miss in report.misses}
     for name, wanted in report.goals.asked().items():
-        found = missed.get(name, reached.get(name))
+        found = figures.get(name)
         yield GoalLine(
             name=name,
             meaning=_MEANINGS.get(name, name.replace("_", " ")),
@@ -139,18 +135,6 @@ def goals(report: Report) -> Iterator[GoalLine]:
             reached="" if found is None else f"{found:.4g}",
             is_missed=row is None or name in missed,
         )
-
-
-def _reached(report: Report, row: Row) -> dict[str, float]:
-    gains = report.gains_of(row)
-    assert row.measured is not None
-    return {
-        "max_drop": gains.drop,
-        "min_speedup": gains.speedup,
-        "max_size": gains.size_ratio,
-        "min_accuracy": row.measured.accuracy,
-        "max_latency_ms": row.measured.latency_ms,
-    }
 
 
 def _digits(value: float, most: int) -> str:

@@ -24,6 +24,7 @@ class Step:
     name: ClassVar[str]
     trains: ClassVar[bool] = False
     least_size: ClassVar[float] = 0.0  # of the model it starts from
+    needs: ClassVar[tuple[str, ...]] = ()  # functions of the recipe
 
     def options(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
@@ -45,6 +46,7 @@ class QuantizeStatic(Step):
 
     name: ClassVar[str] = "int8-static"
     least_size: ClassVar[float] = 0.25
+    needs: ClassVar[tuple[str, ...]] = ("calibration",)
     method: Method | None = None
     per_channel: bool = True
     smooth: float | None = None  # SmoothQuant's alpha from the start; None: only if the budget fails
@@ -67,6 +69,7 @@ class PruneWeights(Step):
 
     name: ClassVar[str] = "prune-weights"
     trains: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("train",)
     least_size: ClassVar[float] = 1.0
     sparsity: float = 0.8
     pattern: Literal["any", "2:4"] = "any"
@@ -80,6 +83,7 @@ class PruneChannels(Step):
 
     name: ClassVar[str] = "prune-channels"
     trains: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("train",)
     ratio: float = 0.5
     rounds: int = 2
     epochs: int = 1
@@ -91,6 +95,7 @@ class Distill(Step):
 
     name: ClassVar[str] = "distill"
     trains: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("student", "validate")
     temperatures: tuple[float, ...] = (2.0, 4.0)
     alphas: tuple[float, ...] = (0.5, 0.9)
     epochs: int = 4

@@ -55,7 +55,8 @@ def prune_channels(
     before, shapes = _costs(module, example), _shapes(module, example)
     kept = [part for whole in keep for part in whole.modules()]
     pruner = _Pruner(_trace(module, example), kept, heads or {})
-    last, history = _resume(module, example, checkpoint, rounds)
+    last, history, left = _resume(module, example, checkpoint, rounds)
+    pruner.left.update(left)
     for number in range(last + 1, rounds + 1):
         history.append(pruner.prune(_trace(module, example), ratio * number / rounds))
         _check(module, example, shapes)
@@ -64,7 +65,7 @@ def prune_channels(
         train(module, epochs, lambda: None)
         module.eval()
         if checkpoint:
-            checkpoint.save(f"round-{number}", module, {"history": history})
+            checkpoint.save(f"round-{number}", module, {"history": history, "left": sorted(pruner.left)})
         if line:
             line.advance()
     _check(module, example, shapes)
@@ -227,15 +228,15 @@ def _trace(module: torch.nn.Module, example: TensorMap) -> Any:
 
 def _resume(
     module: torch.nn.Module, example: TensorMap, checkpoint: Checkpoint | None, rounds: int
-) -> tuple[int, History]:
-    """The number and history of the last round that was kept, with the module as it was then; 0: none."""
+) -> tuple[int, History, list[str]]:
+    """The last round that was kept, its history and what was left, with the module as it was then."""
     for number in range(rounds, 0, -1):
         if checkpoint and (facts := checkpoint.facts(f"round-{number}")):
             replay(module, example, facts["history"])
             fits = checkpoint.load(f"round-{number}", module)
             assert fits, "a checkpoint folder belongs to one model and one set of options"
-            return number, facts["history"]
-    return 0, []
+            return number, facts["history"], facts["left"]
+    return 0, [], []
 
 
 def _shapes(module: torch.nn.Module, example: TensorMap) -> list[torch.Size]:

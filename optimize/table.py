@@ -32,7 +32,7 @@ def as_table(report: Report) -> RenderableType:
             table.add_column(name, no_wrap=True)
     for row in rows:
         where = [words.engine(row.engine)] if len(engines) > 1 else []
-        cells = (words.plain(row), *where, *_figures(report, row), words.outcome(row))
+        cells = (row.name, *where, *_figures(report, row), words.outcome(row))
         style = "bold" if row.status == "chosen" else "" if row.measured else "dim"
         table.add_row(*(Text(cell) for cell in cells), style=style)
     reasons = [f"{words.name(report, row)} {row.status}: {row.reason}" for row in rows if row.reason]
@@ -93,7 +93,7 @@ def comparison(report: Report) -> list[tuple[str, str, str]]:
     alone = f"mean {after.agreement_mean:.4f}, least {after.agreement_min:.4f}"
     padded = f"mean {after.padded_mean:.4f}, least {after.padded_min:.4f}"
     return [
-        ("version", f"{first.version} ({words.plain(first)})", f"{second.version} ({words.plain(second)})"),
+        ("version", f"{first.version} ({first.name})", f"{second.version} ({second.name})"),
         ("engine", words.engine(first.engine), words.engine(second.engine)),
         ("size", words.size(before.size_bytes), size),
         ("latency, one row", words.ms(before_ms), latency),

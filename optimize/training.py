@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     import torch
 
 _MODULE = "module"  # the folder of a module in a job's folder
+_DISTILLED = (  # facts of a distillation that the report keeps
+    *("temperature", "alpha", "validation", "teacher_validation", "agreement"),
+    *("parameters", "teacher_parameters"),
+)
 
 
 def prune_weights(room: Room) -> dict[str, Any]:
-    room.recipe.need("train", "prune-weights")
     module, options = _module(room), room.options
     checkpoint = Checkpoint(room.checkpoints())
     if options["pattern"] == "2:4":
@@ -60,7 +63,6 @@ def prune_weights(room: Room) -> dict[str, Any]:
 
 
 def prune_channels(room: Room) -> dict[str, Any]:
-    room.recipe.need("train", "prune-channels")
     module, options, recipe = _module(room), room.options, room.recipe
     line = room.line("rounds of training", options["rounds"])
     facts = structured.prune_channels(
@@ -89,8 +91,6 @@ def prune_channels(room: Room) -> dict[str, Any]:
 
 def distill(room: Room) -> dict[str, Any]:
     recipe, options = room.recipe, room.options
-    for name in ("student", "validate"):
-        recipe.need(name, "distill")
     teacher, student = _module(room), recipe.call("student")
     if not is_module(student):
         raise recipe.reject("student", f"student() returned {type(student).__name__}, not a torch module")
@@ -115,17 +115,7 @@ def distill(room: Room) -> dict[str, Any]:
     smaller = facts["teacher_parameters"] / facts["parameters"]
     return {
         **made,
-        "figures": {
-            name: facts[name]
-            for name in (
-                "temperature",
-                "alpha",
-                "validation",
-                "teacher_validation",
-                "agreement",
-                "parameters",
-            )
-        },
+        "figures": {name: facts[name] for name in _DISTILLED},
         "grid": facts["grid"],
         "stages": {
             "distillation": f"{facts['parameters']:,} parameters, {smaller:.1f} times fewer than before; "

@@ -1,28 +1,17 @@
-"""Real labelled images that load at once: 1,797 written digits of 8x8, as a file of scikit-learn."""
+"""A small network that learns written digits in seconds."""
 
 from __future__ import annotations
 
-import csv
-import gzip
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 
-import numpy as np
 import torch
 
-from examples.minilm.packages import packaged
 from headrace.tensors import Array, TensorMap
+from tests.digit_images import BATCH, TRAIN, accuracy, images
 
-TRAIN = 1500  # rows to learn from; the others judge
-BATCH = 100
-
-
-@cache
-def images() -> tuple[Array, Array]:
-    """Images (1797, 1, 8, 8) from 0 to 1, and their labels."""
-    with gzip.open(packaged("sklearn", "datasets", "data", "digits.csv.gz"), "rt") as file:
-        table = np.array([[float(cell) for cell in row] for row in csv.reader(file)], np.float32)
-    return table[:, :-1].reshape(-1, 1, 8, 8) / 16, table[:, -1].astype(np.int64)
+__all__ = ["BATCH", "TRAIN", "Network", "accuracy", "batches", "images", "train", "trained"]
 
 
 class Network(torch.nn.Module):
@@ -67,18 +56,22 @@ def trained_weights() -> dict[str, torch.Tensor]:
     return network.state_dict()
 
 
-def trained() -> Network:
-    """A network that has learned (0.92 of the other rows); a new copy each time."""
+def trained(kept: Path | None = None) -> Network:
+    """A network that has learned (0.92 of the other rows); a new copy each time.
+
+    Its weights are written to the file `kept`, or read from there, so that other processes need not
+    train it again.
+    """
+    from safetensors.torch import load_file, save_file
+
     network = Network()
-    network.load_state_dict(trained_weights())
+    if kept is None or not kept.exists():
+        network.load_state_dict(trained_weights())
+        if kept is not None:
+            save_file(trained_weights(), kept)
+    else:
+        network.load_state_dict(load_file(kept))
     return network.eval()
-
-
-def accuracy(predict: Callable[[TensorMap], TensorMap]) -> float:
-    """A recipe's evaluate(): the part of the other rows that is told right."""
-    x, labels = (array[TRAIN:] for array in images())
-    (found,) = predict({"x": x}).values()
-    return float((found.argmax(1) == labels).mean())
 
 
 def batches(labelled: bool, size: int = BATCH) -> Iterator[tuple[TensorMap, Array] | TensorMap]:

@@ -25,6 +25,7 @@ TEST = 1000
 BATCH = 16  # rows
 EXAMPLES = 64  # chat messages that speed is measured with
 EVERY = 400  # of the chat messages, in time order
+CALIBRATION = 128  # other chat messages, from between those
 RIDGE = 1.0  # penalty of the classifier, beside embeddings of length 1
 
 grouping = "nearest"
@@ -45,6 +46,12 @@ def signature() -> Signature:
 
 def example_inputs() -> list[TensorMap]:
     return [data.tokenize(text) for text in data.chat(EXAMPLES * EVERY)[::EVERY]]
+
+
+def calibration() -> list[TensorMap]:
+    """Chat messages that are no examples."""
+    step = EXAMPLES * EVERY // CALIBRATION
+    return [data.tokenize(text) for text in data.chat(EXAMPLES * EVERY)[step // 2 :: step]]
 
 
 def evaluate(predict: Callable[[TensorMap], TensorMap]) -> float:

@@ -35,7 +35,7 @@ def config(tmp_path: Path) -> Iterator[Path]:
 def test_a_wrong_configuration_is_one_clear_message(config: Path) -> None:
     config.write_text(config.read_text().replace("gateways", "gatways"))
     done = headrace("serve", str(config))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "unknown key 'gatways'" in done.stderr
     assert "did you mean 'gateways'" in done.stderr
     assert "Traceback" not in done.stderr

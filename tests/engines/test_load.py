@@ -9,14 +9,15 @@ from headrace.errors import EngineUnavailable
 
 
 def test_an_unknown_engine_says_what_there_is(publish):
-    with pytest.raises(EngineUnavailable, match=r"engine 'abacus' unavailable: .*'onnxruntime'"):
+    with pytest.raises(EngineUnavailable, match=r"engine 'abacus' unavailable: .*'onnxruntime', 'openvino'"):
         load(publish(engine="abacus"), threads=1)
 
 
-def test_a_missing_library_says_what_to_install(publish, monkeypatch):
-    published = publish()
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(EngineUnavailable, match="pip install"):
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_a_missing_library_says_what_to_install(publish, monkeypatch, engine):
+    published = publish(engine=engine)
+    monkeypatch.setitem(sys.modules, engine, None)
+    with pytest.raises(EngineUnavailable, match=f"engine '{engine}' unavailable: .*pip install '?{engine}"):
         load(published, threads=1)
 
 

@@ -119,8 +119,6 @@ def prepare(tmp_path: Path) -> Callable[[Recipe], Prepared]:
         folder = Path(mkdtemp(dir=tmp_path))
         facts = ROOMS["prepare"](Room(recipe, {}, {}, folder, None))
         signature = SIGNATURE.validate_python(facts["signature"], strict=False)
-        return Prepared(
-            folder / "graph" / facts["graph"], signature, read_examples(recipe, signature), facts
-        )
+        return Prepared(folder / "graph" / facts["graph"], signature, read_examples(recipe, signature), facts)
 
     return run

@@ -34,11 +34,14 @@ def with_evaluate(make_recipe, tmp_path, text):
 
 def test_a_job_is_done_once_for_the_same_inputs_and_options(jobs):
     prepared = jobs.run(PREPARE)
-    dynamic = Job("dynamic", "int8", DYNAMIC, {"model": prepared, "prepared": prepared})
+    inputs = {"model": prepared, "prepared": prepared}
+    dynamic = Job("dynamic", "int8", DYNAMIC, inputs)
     first, second = jobs.run(dynamic), jobs.run(dynamic)
     assert first == second
     assert (jobs.num_run, jobs.num_found) == (2, 1)
-    other = Job("dynamic", "int8", {**DYNAMIC, "per_channel": False}, {"model": prepared, "prepared": prepared})
+    other = Job(
+        "dynamic", "int8", {**DYNAMIC, "per_channel": False}, {"model": prepared, "prepared": prepared}
+    )
     assert jobs.run(other).digest != first.digest
 
 

@@ -145,9 +145,15 @@ def test_a_crash_of_one_candidate_is_a_row_and_not_the_end(make_recipe, out):
 
 
 def test_when_every_candidate_crashes_the_engine_is_to_blame(make_recipe, out):
-    once = "import os; first = not Path('{0}').exists(); Path('{0}').touch()\n    return 0.9 if first else os._exit(3)"
-    recipe = make_recipe(once.format(out.parent.parent / "mark"))
-    with pytest.raises(EngineFailed, match="int8-dynamic: .*status 3"):
+    once = (
+        "import os\n"
+        "    mark = Path(__file__).with_name('mark')\n"
+        "    if mark.exists(): os._exit(3)\n"
+        "    mark.touch()\n"
+        "    return 0.9"
+    )
+    recipe = make_recipe(once)
+    with pytest.raises(EngineFailed, match=r"int8-dynamic: .*status 3"):
         optimize(recipe, out, chains=DYNAMIC)
     assert _versions(out) == ["1"]
 
@@ -273,7 +279,9 @@ def test_killed_at_any_moment_and_started_again_it_ends_at_the_same_digest(make_
     takes = time.monotonic() - started
     random = np.random.default_rng(0)
     for _ in range(4):
-        run = subprocess.Popen(command, cwd=cut, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        run = subprocess.Popen(
+            command, cwd=cut, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         time.sleep(random.uniform(0.1, 0.9) * takes)  # the moment of the kill is what is tried
         run.send_signal(signal.SIGKILL)
         run.wait()

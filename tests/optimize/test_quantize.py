@@ -75,7 +75,8 @@ def convnet(tmp_path):
     unlike = (10.0 ** np.linspace(-1, 0, 8)).astype(np.float32)
     first = random.standard_normal((8, 3, 3, 3)).astype(np.float32) * unlike[:, None, None, None]
     second = random.standard_normal((16, 8, 3, 3)).astype(np.float32) / unlike[None, :, None, None]
-    norm = [graph.constant(name, np.full(8, value, np.float32)) for name, value in zip("sbmv", (1, 0, 0, 1))]
+    constants = {"scale": 1, "shift": 0, "mean": 0, "variance": 1}
+    norm = [graph.constant(name, np.full(8, value, np.float32)) for name, value in constants.items()]
     hidden = graph.op("Conv", "x", graph.constant("first", first))
     hidden = graph.op("Relu", graph.op("BatchNormalization", hidden, *norm))
     hidden = graph.op("Relu", graph.op("Conv", hidden, graph.constant("second", second)))
