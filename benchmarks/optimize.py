@@ -26,7 +26,7 @@ from optimize.steps import parse_chain
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
 SPARSE = "prune-weights(sparsity={})"
-STRUCTURED = "prune-channels(ratio=0.5)"
+STRUCTURED = "prune-channels(ratio=0.75)"
 PARTS = ("fashion", "minilm", "resnet", "ocr", "kills")
 
 

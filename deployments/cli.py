@@ -20,7 +20,6 @@ from headrace.errors import (
     CallerError,
     ConfigRejected,
     EngineFailed,
-    EngineUnavailable,
     GoalMissed,
     HeadraceError,
 )
@@ -212,7 +211,7 @@ def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 # What scripts can tell apart; everything else of ours is 1.
-_EXIT = {ConfigRejected: 2, CallerError: 2, GoalMissed: 3, EngineFailed: 4, EngineUnavailable: 4}
+_EXIT = {ConfigRejected: 2, CallerError: 2, GoalMissed: 3, EngineFailed: 4}
 
 
 def exit_code(err: HeadraceError) -> int:

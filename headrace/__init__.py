@@ -1,3 +1,3 @@
 """The ground floor: the nouns every other package shares."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

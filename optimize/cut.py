@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
+from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
 from headrace.errors import ConfigRejected
@@ -15,11 +16,24 @@ _NEAREST = 5  # names in a message
 LIST = "'headrace split NAME --at list' prints where it can be cut"
 
 
+def put_in_order(graph: onnx.GraphProto) -> None:
+    """Put every node behind those that it reads from, as ONNX asks and not every tool does.
+
+    All that is said here of a graph holds for one in order.
+    """
+    makers = {name: number for number, node in enumerate(graph.node) for name in node.output if name}
+    needs = {
+        number: [makers[name] for name in _reads(node) if name in makers]
+        for number, node in enumerate(graph.node)
+    }
+    nodes = [graph.node[number] for number in TopologicalSorter(needs).static_order()]
+    _keep(graph.node, nodes)
+
+
 def cut_points(graph: onnx.GraphProto) -> list[str]:
     """Every tensor that alone leads from the inputs to the outputs, in the order of computation.
 
-    As nodes are in that order, these are the tensors that, right after their node, are the only ones
-    still to be read.
+    These are the tensors that, right after their node, are the only ones still to be read.
     """
     between = _between(graph)
     last = {name: number for number, node in enumerate(graph.node) for name in _reads(node)}

@@ -182,11 +182,11 @@ class Flow:
                 **inputs,
             ).facts
             told = f"nearest to the original of {len(chosen['errors'])} tried"
-        rows = statistics.facts["rows"]
+        rows, bits = statistics.facts["rows"], 7 if chosen["reduce_range"] else 8
+        per = "channel" if step.per_channel else "tensor"
         stages = {
             "calibration": f"{rows} inputs, {statistics.facts['tensors']} tensors watched",
-            "range determination": f"{chosen['method']} per tensor; weights in "
-            f"{7 if chosen['reduce_range'] else 8} bits per {'channel' if step.per_channel else 'tensor'}; {told}",
+            "range determination": f"{chosen['method']} per tensor; weights in {bits} bits per {per}; {told}",
         }
         how |= {"method": chosen["method"], "reduce_range": chosen["reduce_range"]}
         return _Start(inputs, how, stages, model.facts["products"])

@@ -28,9 +28,7 @@ _LARGEST_CHANGE = 1e-5  # of an output, relative to its largest value: fusions e
 
 def cut_points(graph: Path) -> list[str]:
     """Every tensor that alone leads from the inputs to the outputs, in the order of computation."""
-    import onnx
-
-    return cut.cut_points(onnx.load(graph, load_external_data=False).graph)
+    return cut.cut_points(_ordered(graph, with_weights=False).graph)
 
 
 def split(graph: Path, at: str, backbone: Path, head: Path) -> None:
@@ -39,11 +37,9 @@ def split(graph: Path, at: str, backbone: Path, head: Path) -> None:
     What depends on constants only goes to each part that needs it. ConfigRejected, with nothing
     written, when there is no such tensor or when the head would need another one, too.
     """
-    import onnx
-
-    model = onnx.load(graph)
+    model = _ordered(graph)
     cut.check_cut(model.graph, at)
-    value = _typed(onnx.load(graph, load_external_data=False), at)
+    value = _typed(_ordered(graph, with_weights=False), at)
     constants = cut.constants(model.graph)
     inputs = [given for given in model.graph.input if given.name not in constants]
     _save(cut.part_of(model, inputs, [value]), backbone)
@@ -91,6 +87,14 @@ def split_artifact(
             for part, graph, signature in zip(names, graphs, signatures, strict=True)
         )
     return backbone, head
+
+
+def _ordered(graph: Path, with_weights: bool = True) -> onnx.ModelProto:
+    import onnx
+
+    model = onnx.load(graph, load_external_data=with_weights)
+    cut.put_in_order(model.graph)
+    return model
 
 
 def _typed(model: onnx.ModelProto, name: str) -> onnx.ValueInfoProto:

@@ -73,7 +73,7 @@ class PruneWeights(Step):
     least_size: ClassVar[float] = 1.0
     sparsity: float = 0.8
     pattern: Literal["any", "2:4"] = "any"
-    rounds: int = 4
+    rounds: int = 2
     epochs: int = 1  # of each round
 
 
@@ -98,8 +98,8 @@ class Distill(Step):
     needs: ClassVar[tuple[str, ...]] = ("student", "validate")
     temperatures: tuple[float, ...] = (2.0, 4.0)
     alphas: tuple[float, ...] = (0.5, 0.9)
-    epochs: int = 4
-    lr: float = 1e-3
+    epochs: int = 3
+    lr: float = 4e-3
 
 
 STEPS: Mapping[str, type[Step]] = {

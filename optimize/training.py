@@ -84,7 +84,7 @@ def prune_channels(room: Room) -> dict[str, Any]:
         "figures": {"parameters": after, "macs": facts["macs_after"]},
         "stages": {
             "structured pruning": f"{before:,} to {after:,} parameters, {facts['macs_before']:,} to "
-            f"{facts['macs_after']:,} multiply-adds an example, {options['rounds']} rounds"
+            f"{facts['macs_after']:,} multiply-adds an example, {options['rounds']} rounds{_left(facts['left'])}"
         },
     }
 
@@ -95,7 +95,7 @@ def distill(room: Room) -> dict[str, Any]:
     if not is_module(student):
         raise recipe.reject("student", f"student() returned {type(student).__name__}, not a torch module")
     example = raw_examples(recipe)[0]
-    tried = len(options["temperatures"]) * len(options["alphas"])
+    tried = len(options["temperatures"]) * (len(options["alphas"]) if recipe.has("labelled") else 1)
     facts = teaching.distill(
         teacher,
         student,
@@ -109,7 +109,7 @@ def distill(room: Room) -> dict[str, Any]:
         options["epochs"],
         options["lr"],
         checkpoint=Checkpoint(room.checkpoints()),
-        line=room.line("settings and epochs", tried + options["epochs"]),
+        line=room.line("settings and epochs", (tried if tried > 1 else 0) + options["epochs"]),
     )
     made = _finish(room, student, "student", [])
     smaller = facts["teacher_parameters"] / facts["parameters"]
@@ -171,6 +171,10 @@ def _finish(
     save_module(module, room.folder / _MODULE, base, history)
     graph = export_module(room.recipe, module, room.new_graph().parent)
     return {"graph": graph.name, "base": base}
+
+
+def _left(layers: list[str]) -> str:
+    return f"; whole because outputs or attention depend on them: {', '.join(layers)}" if layers else ""
 
 
 def _count(module: torch.nn.Module) -> int:

@@ -31,6 +31,15 @@ LABELS = 2000  # for the student
 LABELLED_BATCH = 32
 JUDGED = 250  # rows in one call
 
+# Chains to give to `headrace optimize examples/fashion/recipe.py --steps CHAIN`, with the accuracy on the
+# test images (0.9242 for the teacher) and the seconds of one AMD Zen 3 core when these functions were run.
+CHAINS = (
+    "prune-weights(sparsity=0.8, rounds=2)",  # 0.9245 in 110 s
+    "prune-weights(sparsity=0.9, rounds=2)",  # 0.9192 in 110 s
+    "prune-channels(ratio=0.75)",  # 0.9060 in 36 s; 0.9163 at 0.625, 0.9192 at 0.5
+    "distill(epochs=3, lr=0.004)",  # 0.9021 in 156 s with 2,000 labels, 7.2 times smaller
+)
+
 outputs = ["logits"]
 
 

@@ -44,7 +44,7 @@ def test_a_wrong_configuration_is_one_clear_message(config: Path) -> None:
 def test_a_model_that_is_not_there_is_found_before_anything_starts(config: Path) -> None:
     config.write_text(config.read_text().replace("double", "duoble"))
     done = headrace("serve", str(config), mark="no such model")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "no model 'duoble'" in done.stderr
     assert "double" in done.stderr
     assert offspring("no such model") == []
@@ -56,7 +56,7 @@ def test_a_taken_port_is_told_with_its_holder(config: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         done = headrace("serve", str(config), "--port", str(port))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert f"port {port} is held by" in done.stderr
     assert f"(process {psutil.Process().pid})" in done.stderr
 
@@ -123,9 +123,9 @@ def test_doctor_checks_this_machine() -> None:
 
 def test_optimize_tells_of_a_wrong_goal_and_a_missing_recipe(tmp_path: Path) -> None:
     done = headrace("optimize", str(tmp_path / "none.py"), "--out", str(tmp_path / "models" / "m"))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "Traceback" not in done.stderr
     recipe = ROOT / "examples" / "minilm" / "recipe.py"
     done = headrace("optimize", str(recipe), "--out", str(tmp_path / "models" / "m"), "--goal", "max_dorp=1")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "max_drop=NUMBER" in done.stderr

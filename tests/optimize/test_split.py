@@ -108,6 +108,19 @@ def test_a_residual_connection_across_the_cut_is_named(net, parts):
     assert not any(path.exists() for path in parts)
 
 
+def test_nodes_may_stand_in_any_order(net, parts):
+    model = onnx.load(net)
+    nodes = list(model.graph.node)[::-1]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, net)
+    assert cut_points(net) == ["first", "scaled", "positive", "summed", "last"]
+    split(net, "positive", *parts)
+    for path in parts:
+        onnx.checker.check_model(path, full_check=True)
+    check_split(net, *parts, [_row()])
+
+
 @pytest.mark.parametrize(
     ("at", "words"),
     [

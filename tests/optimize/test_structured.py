@@ -5,7 +5,7 @@ from torch import nn
 
 from headrace.errors import ConfigRejected
 from optimize.checkpoint import Checkpoint
-from optimize.export import export_model, predictor
+from optimize.export import predictor
 from optimize.structured import prune_channels, replay
 from tests import digits
 from tests.networks import Encoder
@@ -32,7 +32,7 @@ def _accuracy(network):
     return digits.accuracy(predictor(network, ["x"], ["logits"]))
 
 
-def test_channels_go_with_their_norms_and_residuals_and_accuracy_stays(tmp_path):
+def test_channels_go_with_their_norms_and_residuals_and_accuracy_stays():
     network = digits.trained()
     before = _accuracy(network)
     facts = prune_channels(network, IMAGE, 0.5, digits.train, epochs=5)
@@ -45,7 +45,6 @@ def test_channels_go_with_their_norms_and_residuals_and_accuracy_stays(tmp_path)
     assert facts["macs_before"] == 4 * 4 * 32 * (9 + 9 * 32) + 320
     assert facts["macs_after"] == 4 * 4 * 16 * (9 + 9 * 16) + 160
     assert _accuracy(network) >= before - 0.04
-    export_model(network, [IMAGE], {"x": {0: "batch"}}, [], tmp_path / "small.onnx")
 
 
 def test_whole_heads_neurons_and_hidden_sizes_go():
@@ -140,6 +139,12 @@ def test_a_killed_run_ends_at_the_same_weights(tmp_path, killed_in):
     assert prune_channels(resumed, IMAGE, 0.5, train, checkpoint=Checkpoint(tmp_path)) == facts
     assert len(calls) == 3
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+def test_what_was_left_alone_is_told_again_after_a_kill(tmp_path):
+    facts = prune_channels(Encoder(), TEXT, 0.5, _no_training, checkpoint=Checkpoint(tmp_path))
+    assert prune_channels(Encoder(), TEXT, 0.5, _no_training, checkpoint=Checkpoint(tmp_path)) == facts
+    assert facts["left"]
 
 
 def test_frozen_parameters_stay_frozen():
