@@ -88,9 +88,8 @@ def split(
     head: Annotated[str | None, typer.Option(help="Name of the second half: NAME-head.")] = None,
 ) -> None:
     """Cut a model into backbone and head, so that the backbone's output can be cached and shared."""
-    from optimize.split import cut_points, split_artifact
-
     from engines.artifact import Repository
+    from optimize.split import cut_points, split_artifact
 
     name, _, number = model.partition("/")
     source = Repository(repository)

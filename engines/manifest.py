@@ -93,6 +93,8 @@ def check_file_name(file: str) -> str:
 def digest_of(manifest: Manifest) -> str:
     """SHA-256 over all that changes answers: graph files, engine, session options, signature."""
     told = manifest.model_dump(mode="json", include={"engine", "graph", "session", "signature"})
+    if manifest.engine == "openvino":  # it rounds a graph in FP32 by itself, as the manifest's precision says
+        told["precision"] = manifest.precision
     told["files"] = sorted((file, entry.sha256) for file, entry in manifest.graph_files().items())
     canonical = json.dumps(told, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()

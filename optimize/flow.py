@@ -255,7 +255,7 @@ class Flow:
 
     def _failed(self, step: Step, base: Base, engine: str, err: HeadraceError) -> Row:
         before = f"after {steps.named(base.chain)}: " if base.chain else ""
-        name = _name(base.chain, step.name)
+        name = _name(base.chain, step.to if isinstance(step, Precision) else step.name)
         return Row(
             name=name,
             steps=(*(done.name for done in base.chain), step.name),

@@ -84,7 +84,8 @@ def prune_channels(room: Room) -> dict[str, Any]:
         "figures": {"parameters": after, "macs": facts["macs_after"]},
         "stages": {
             "structured pruning": f"{before:,} to {after:,} parameters, {facts['macs_before']:,} to "
-            f"{facts['macs_after']:,} multiply-adds an example, {options['rounds']} rounds{_left(facts['left'])}"
+            f"{facts['macs_after']:,} multiply-adds an example, {options['rounds']} rounds"
+            f"{_left(facts['left'])}"
         },
     }
 

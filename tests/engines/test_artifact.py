@@ -176,3 +176,9 @@ def test_the_digest_names_what_changes_answers(publish, graph_bytes, signature):
     other = publish("4", files={"model.onnx": graph_bytes + b" "})
     assert first.digest == same.digest
     assert len({first.digest, toggled.digest, other.digest}) == 3
+
+
+def test_openvino_rounds_by_precision_so_its_digest_tells_it(publish):
+    first = publish("1", engine="openvino", precision="fp32")
+    rounded = publish("2", engine="openvino", precision="bf16")
+    assert first.digest != rounded.digest
