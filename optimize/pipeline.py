@@ -81,6 +81,7 @@ def optimize(
     for step in (step for chain in asked.chains for step in chain):
         for function in step.needs:
             recipe.need(function, step.name)
+    missing = _missing(asked.targets)
     repository, name = Repository(out.parent), _name(out)
     if version is not None and version in _versions(repository, name):
         raise ConfigRejected(
@@ -91,7 +92,7 @@ def optimize(
     try:
         with open_jobs(work or out.parent / _WORK / name, recipe, progress, timeout_s) as jobs:
             _sweep(out)
-            run = _Run(jobs, repository, name, recipe, asked)
+            run = _Run(jobs, repository, name, recipe, asked, missing)
             return run.all(started, command or command_of(recipe, out, asked))
     except RecipeWrong as err:
         raise ConfigRejected(str(err)) from err
@@ -105,12 +106,21 @@ def optimize(
 class _Run:
     """One run over a repository that it alone optimizes this model in."""
 
-    def __init__(self, jobs: Jobs, repository: Repository, name: str, recipe: Recipe, asked: Asked) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        repository: Repository,
+        name: str,
+        recipe: Recipe,
+        asked: Asked,
+        missing: Mapping[str, str],
+    ) -> None:
         self._jobs = jobs
         self._repository = repository
         self._name = name
         self._recipe = recipe
         self._asked = asked
+        self._missing = missing
 
     def all(self, started: float, command: str) -> Report:
         prepared = self._jobs.run(Job("prepare", "the recipe's model", is_kept=False))
@@ -159,8 +169,8 @@ class _Run:
     def _candidates(self, flow: Flow) -> Iterable[Candidate]:
         limit = self._asked.goals.max_size
         for engine in self._asked.targets:
-            if why_not := "" if engine == "onnxruntime" else probe(engine):
-                yield Candidate(_skipped(engine, engine, why_not))
+            if engine in self._missing:
+                yield Candidate(_skipped(engine, engine, self._missing[engine]))
                 continue
             for chain in self._asked.tried:
                 if limit is not None and (least := least_size(chain)) > limit:
@@ -331,6 +341,16 @@ def _targets(targets: Sequence[str]) -> tuple[str, ...]:
         if target not in TARGETS:
             raise ConfigRejected(f"target {target!r} is unknown; allowed: {', '.join(TARGETS)}")
     return tuple(dict.fromkeys(targets)) or ("onnxruntime",)
+
+
+def _missing(targets: Sequence[str]) -> dict[str, str]:
+    """Why targets cannot be used here; EngineFailed when none can."""
+    found = {target: why for target in targets if target != "onnxruntime" and (why := probe(target))}
+    if len(found) == len(targets):
+        raise EngineFailed(
+            f"no target can be used here: {'; '.join(f'{target}: {why}' for target, why in found.items())}"
+        )
+    return found
 
 
 def _check_sizes(asked: Asked) -> None:

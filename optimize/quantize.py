@@ -15,6 +15,7 @@ import numpy as np
 
 from engines.cpu import cpu_flags
 from headrace.errors import ConfigRejected
+from optimize.cut import put_in_order
 from optimize.graphs import kinds
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def convert(
     quantized = quantized_layers(model.graph)
     if not quantized & set(all_layers):
         raise ConfigRejected(f"the graph has no {', '.join(LAYERS)} with constant weights to quantize")
+    put_in_order(model.graph)  # the quantizer appends its nodes, which ONNX's own checker refuses
     onnx.save(model, target)
     return len(quantized & set(all_layers)), len(all_layers)
 

@@ -129,6 +129,7 @@ def test_preprocessing_folds_the_batch_norm_and_names_every_node(convnet, tmp_pa
 def test_every_layer_becomes_int8_and_answers_stay_close(convnet, tmp_path):
     target, quantized, total = static(convnet, tmp_path, Conversion(reduce_range=True))
     assert (quantized, total) == (3, 3)
+    onnx.checker.check_model(target)
     assert error(convnet, target) < 0.1
 
 
