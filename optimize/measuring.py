@@ -6,11 +6,14 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict
 from typing import Any
 
+import onnx
+
 from engines.artifact import Artifact, unpublished
 from engines.base import Engine
 from engines.load import load
 from engines.manifest import SessionOptions
 from headrace.errors import ArtifactRejected, ConfigRejected, EngineFailed
+from optimize.graphs import kinds
 from optimize.measure import (
     BATCHES,
     TOGGLES,
@@ -21,9 +24,9 @@ from optimize.measure import (
     agreement,
     batch_latencies,
     check_padding,
-    faster,
     latencies,
     padded_agreement,
+    toggles_for,
     with_session,
 )
 from optimize.rooms import Room, graph_folder
@@ -39,8 +42,8 @@ def measure_original(room: Room) -> dict[str, Any]:
     with ExitStack() as stack:
         variants = _variants(artifact, stack)
         line = room.line("speed", REPEATS)
-        speeds = latencies([engine for _, engine in variants], examples, REPEATS, line)
-        chosen = faster(speeds)
+        turns = latencies([engine for _, engine in variants], examples, REPEATS, line)
+        chosen, speeds = turns.fastest(), turns.milliseconds()
         loaded, engine = variants[chosen]
         if room.recipe.grouping == "nearest":
             check_padding(engine, examples)
@@ -64,8 +67,8 @@ def measure(room: Room) -> dict[str, Any]:
         reference = stack.enter_context(closing(load(original, threads=1)))
         variants = _variants(artifact, stack)
         line = room.line("speed", REPEATS)
-        first, *speeds = latencies([reference, *(engine for _, engine in variants)], examples, REPEATS, line)
-        chosen = faster(speeds)
+        turns = latencies([reference, *(engine for _, engine in variants)], examples, REPEATS, line)
+        chosen, (first, *speeds) = turns.without(1).fastest(), turns.milliseconds()
         loaded, engine = variants[chosen]
         mean, least = agreement(reference, engine, examples)
         is_padded = recipe.grouping == "nearest"
@@ -100,8 +103,10 @@ def _artifact(room: Room, job: str, engine: str, precision: str) -> Artifact:
 
 def _variants(artifact: Artifact, stack: ExitStack) -> list[tuple[Artifact, Engine]]:
     """The ways to load it that are worth trying, the usual one first."""
-    is_ort = artifact.manifest.engine == "onnxruntime"
-    sessions = TOGGLES.values() if is_ort else [SessionOptions()]
+    sessions = [SessionOptions()]
+    if artifact.manifest.engine == "onnxruntime":
+        graph = onnx.load(artifact.graph_path, load_external_data=False).graph
+        sessions = list(toggles_for(kinds(graph)).values())
     found = []
     try:
         for session in sessions:
@@ -121,7 +126,7 @@ def _table(engines: list[Engine], room: Room) -> tuple[BatchLatency, ...]:
 def _told(measured: Measured, loaded: Artifact, speeds: list[float], chosen: int) -> dict[str, Any]:
     toggles = [
         asdict(Toggle(name, speed, number == chosen))
-        for number, (name, speed) in enumerate(zip(TOGGLES, speeds, strict=False))
+        for number, (name, speed) in enumerate(zip(TOGGLES, speeds, strict=False))  # all, or the usual one
     ]
     return {
         "measured": asdict(measured),

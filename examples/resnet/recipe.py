@@ -24,7 +24,7 @@ outputs = ["logits"]
 
 
 def model() -> torch.nn.Module:
-    """Random weights; batch norms hold the averages of the calibration images, so that images differ inside."""
+    """Random weights; batch norms hold the averages of the calibration images, so that those differ."""
     seed(0)
     network = ResNet18()
     for module in network.modules():

@@ -8,13 +8,14 @@ from headrace.tensors import Signature, TensorSpec
 from optimize.measure import (
     TOGGLES,
     Measured,
+    Turns,
     accuracy,
     agreement,
     batch_latencies,
     check_padding,
-    faster,
     latencies,
     padded_agreement,
+    toggles_for,
     warm_up_sizes,
     with_session,
 )
@@ -100,7 +101,7 @@ def test_disagreement_is_told_by_its_mean_and_its_worst(loaded):
 
 def test_latency_is_measured_for_each_engine(loaded):
     engine, examples = loaded()
-    found = latencies([engine, engine], examples, 3, LINE)
+    found = latencies([engine, engine], examples, 3, LINE).milliseconds()
     assert len(found) == 2
     assert all(0 < milliseconds < 1000 for milliseconds in found)
 
@@ -120,10 +121,22 @@ def test_the_table_of_latencies_covers_batches_and_shapes(loaded):
 
 
 @pytest.mark.parametrize(
-    ("milliseconds", "chosen"), [([10.0], 0), ([10.0, 9.9], 0), ([10.0, 9.0, 8.0], 2), ([8.0, 9.0], 0)]
+    ("seconds", "chosen"),
+    [
+        ([[10, 10, 10, 10, 10]], 0),
+        ([[10, 10, 10, 10, 10], [9.9, 9.9, 9.9, 9.9, 9.9]], 0),
+        ([[10, 10, 10, 10, 10], [9, 9, 9, 9, 9], [8, 8, 8, 8, 8]], 2),
+        ([[10, 10, 10, 10, 10], [8, 8, 8, 11, 11]], 0),
+        ([[8, 8, 8, 8, 8], [9, 9, 9, 9, 9]], 0),
+    ],
 )
-def test_another_way_to_load_must_be_clearly_faster(milliseconds, chosen):
-    assert faster(milliseconds) == chosen
+def test_another_way_to_load_must_be_clearly_faster(seconds, chosen):
+    assert Turns(np.array(seconds)[:, :, None]).fastest() == chosen
+
+
+def test_a_fusion_is_a_question_only_for_graphs_that_it_touches():
+    assert list(toggles_for(["MatMul", "LayerNormalization"])) == list(TOGGLES)
+    assert list(toggles_for(["Conv", "Relu"])) == ["all fusions"]
 
 
 def test_evaluate_gets_checked_predictions(loaded):
