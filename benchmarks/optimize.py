@@ -65,7 +65,7 @@ def fashion(folder: Path, progress: Progress) -> Iterator[Figure]:
             at_eight.original_ms / at_eight.median_ms,
             "ratio",
         )
-    sparse = [found for found in report.candidates if found.steps == ("prune-weights",)]
+    sparse = [found for found in report.candidates if found.name.startswith("prune-weights")]
     for found, sparsity, bound in zip(sparse, (0.8, 0.9), ("<= 0.01", "<= 0.02"), strict=True):
         name = f"{sparsity:.0%} sparse CNN"
         yield Figure(
@@ -74,7 +74,7 @@ def fashion(folder: Path, progress: Progress) -> Iterator[Figure]:
         yield from against(report, found, name, drop=bound)
         share = found.facts["compressed_bytes"] / before.size_bytes
         yield Figure(f"{name}, gzip / FP32 size", share, "ratio")
-    small = row(report, "prune-channels")
+    small = row(report, STRUCTURED)
     yield from against(report, small, "CNN with channels removed", speed=">= 3", drop="")
     student = row(report, "distill")
     assert student.measured is not None

@@ -99,7 +99,9 @@ class Flow:
                 stages = {
                     "conversion": f"weights in {bits} bits; activations scaled at run time, uncalibrated"
                 }
-                yield self._measured(made, _name(base.chain, step.name), base, step.name, engine, stages)
+                yield self._measured(
+                    made, _name(base.chain, steps.written((step,))), base, step.name, engine, stages
+                )
             case Precision():
                 yield self._half(step, base, engine)
             case _:
@@ -126,7 +128,7 @@ class Flow:
 
     def _static(self, step: QuantizeStatic, base: Base, engine: str) -> Iterator[Candidate]:
         """INT8 as it is; if that costs too much accuracy, smoothed; then the worst layers back in FP32."""
-        start = self._calibrated(step, base, engine)
+        start = replace(self._calibrated(step, base, engine), name=steps.written((step,)))
         if step.smooth is not None:
             start = self._smoothed(start, step.smooth)
         best = self._quantized(start, base, engine)
@@ -202,7 +204,7 @@ class Flow:
             start,
             inputs={**start.inputs, "model": model, "statistics": statistics},
             stages=stages,
-            suffix=" + smooth",
+            suffix=" + smooth" if tried else "",
         )
 
     def _quantized(self, start: _Start, base: Base, engine: str) -> Candidate:
@@ -210,7 +212,7 @@ class Flow:
         suffix = start.suffix
         if start.exclude:
             suffix += f", {len(start.exclude)} layer{'s' * (len(start.exclude) > 1)} in FP32"
-        name = f"int8-static{suffix}"
+        name = f"{start.name}{suffix}"
         made = self._job("static", f"conversion, {name}", options, **start.inputs)
         kind = "S8S8" if start.how["is_symmetric"] else "U8S8"
         told = f"Q/DQ, {kind}, {made.facts['quantized']} of {made.facts['layers']} layers"
@@ -255,10 +257,10 @@ class Flow:
 
     def _failed(self, step: Step, base: Base, engine: str, err: HeadraceError) -> Row:
         before = f"after {steps.named(base.chain)}: " if base.chain else ""
-        name = _name(base.chain, step.to if isinstance(step, Precision) else step.name)
+        name = _name(base.chain, step.to if isinstance(step, Precision) else steps.written((step,)))
         return Row(
             name=name,
-            steps=(*(done.name for done in base.chain), step.name),
+            steps=tuple(name.split(" > ")),
             engine=engine,
             precision=step.name,
             status="failed" if isinstance(err, EngineFailed) else "refused",
@@ -278,6 +280,7 @@ class _Start:
     how: Mapping[str, Any]
     stages: Mapping[str, str]
     products: int  # that could be smoothed
+    name: str = ""  # of the step, as it was asked for
     suffix: str = ""
     exclude: tuple[str, ...] = ()
 
@@ -293,4 +296,5 @@ def _validation(measured: Measured, original: Measured) -> str:
 
 
 def _name(chain: Chain, last: str = "") -> str:
-    return " > ".join([*(step.name for step in chain), *([last] if last else [])])
+    """The steps as they were asked for, so that two of a kind with unlike settings are told apart."""
+    return " > ".join([*(steps.written((step,)) for step in chain), *([last] if last else [])])

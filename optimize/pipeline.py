@@ -168,6 +168,7 @@ class _Run:
 
     def _candidates(self, flow: Flow) -> Iterable[Candidate]:
         limit = self._asked.goals.max_size
+        seen: set[tuple[str, str]] = set()
         for engine in self._asked.targets:
             if engine in self._missing:
                 yield Candidate(_skipped(engine, engine, self._missing[engine]))
@@ -177,7 +178,10 @@ class _Run:
                     why = f"it stores {least:g} of the original's size at least; max_size asks for {limit:g}"
                     yield Candidate(_skipped(steps.named(chain), engine, why))
                     continue
-                yield from flow.run(chain, engine)
+                for found in flow.run(chain, engine):
+                    if (found.row.name, engine) not in seen:  # chains may begin alike
+                        seen.add((found.row.name, engine))
+                        yield found
 
     def _artifact(self, made: Done, prepared: Done, row: Row) -> Artifact:
         """The graph that a job made, as it would be published."""

@@ -34,7 +34,7 @@ def test_a_module_is_published_with_the_best_of_its_versions(tmp_path):
     )
     names = [row.name for row in report.candidates]
     assert names[0] == "int8-static"
-    assert names[-1] == "prune-weights > int8-static"
+    assert names[-1] == "prune-weights(sparsity=0.5, rounds=1) > int8-static"
     assert {row.status for row in report.candidates} <= {"chosen", "good", "missed"}
     repository = Repository(tmp_path / "models")
     assert repository.versions("digits") == ["1", "2"]

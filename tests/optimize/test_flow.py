@@ -84,8 +84,9 @@ def run(tmp_path, weights):
 def test_a_chain_leaves_a_version_after_each_step(run):
     report, repository = run("distill(epochs=6) > prune-channels(ratio=0.25, rounds=1) > int8-static")
     names = [row.name for row in report.candidates]
-    assert names[:2] == ["distill", "distill > prune-channels"]
-    assert names[2] == "distill > prune-channels > int8-static"
+    assert names[0] == "distill(epochs=6)"
+    assert names[1] == "distill(epochs=6) > prune-channels(ratio=0.25, rounds=1)"
+    assert names[2] == f"{names[1]} > int8-static"
     taught, pruned, quantized = report.candidates[:3]
     assert taught.facts["teacher_parameters"] / taught.facts["parameters"] > 5
     assert pruned.facts["parameters"] < taught.facts["parameters"]
@@ -109,7 +110,7 @@ def test_a_step_that_fails_names_what_had_run_and_keeps_it(run):
     more = "def heads(model): raise RuntimeError('no heads here')"
     report, repository = run("distill(epochs=1) > prune-channels > int8-static", more=more)
     kept, failed = report.candidates
-    assert (kept.name, kept.status) == ("distill", "chosen")
+    assert (kept.name, kept.status) == ("distill(epochs=1)", "chosen")
     assert failed.status == "refused"
     assert failed.reason.startswith("after distill: recipe.py line ")
     assert "heads() raised RuntimeError: no heads here" in failed.reason
@@ -133,7 +134,8 @@ def test_when_the_budget_fails_the_worst_layers_go_back_to_fp32(run):
     assert not whole.sensitivity
     goals = Goals(max_drop=0.9 * whole.drop)
     report, _ = run("int8-static(per_channel=False)", more=NEARNESS, goals=goals)
-    assert [row.name for row in report.candidates] == ["int8-static", "int8-static, 1 layer in FP32"]
+    names = [row.name for row in report.candidates]
+    assert names == ["int8-static(per_channel=False)", "int8-static(per_channel=False), 1 layer in FP32"]
     assert report.candidates[0].status == "missed"
     assert len(report.sensitivity) == 3
     assert report.after.stages["conversion"].endswith(f"in FP32: {report.sensitivity[0].name}")

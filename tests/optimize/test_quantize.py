@@ -155,6 +155,29 @@ def test_one_layer_alone_can_be_quantized(convnet, tmp_path):
     assert quantized_layers(onnx.load(target).graph) == {first}
 
 
+def test_gates_and_shifts_stay_in_fp32_and_sums_of_activations_do_not(tmp_path):
+    graph = GraphBuilder()
+    kernel = graph.constant(
+        "kernel", np.random.default_rng(0).standard_normal((3, 3, 1, 1)).astype(np.float32)
+    )
+    hidden = graph.op("Conv", "x", kernel)
+    gate = graph.op("Sigmoid", graph.op("Add", hidden, graph.constant("shift", np.full(1, 3, np.float32))))
+    graph.op("Conv", graph.op("Add", graph.op("Mul", hidden, gate), "x"), kernel, output="y")
+    shape = ["batch", 3, 12, 12]
+    source = _save(graph, tmp_path / "gates.onnx", shape, shape)
+    target, quantized, _ = static(source, tmp_path, Conversion())
+    nodes = onnx.load(target).graph.node
+    made = {name for node in nodes if node.op_type == "DequantizeLinear" for name in node.output}
+    from_int8 = sorted((node.op_type, len(made & set(node.input))) for node in nodes)
+    assert quantized == 2
+    assert [entry for entry in from_int8 if entry[0] in ("Add", "Mul", "Sigmoid")] == [
+        ("Add", 1),  # the shift, whose constant is FP32
+        ("Add", 2),
+        ("Mul", 1),  # its gate is FP32
+        ("Sigmoid", 0),
+    ]
+
+
 def test_a_symmetric_graph_has_signed_types_and_zero_points_of_zero(convnet, tmp_path):
     target, _, _ = static(convnet, tmp_path, Conversion(is_symmetric=True))
     graph = onnx.load(target).graph
