@@ -91,21 +91,33 @@ class Flow:
             case QuantizeDynamic():
                 if engine != "onnxruntime":
                     raise ConfigRejected(f"{engine} has no dynamic INT8; use int8-static")
-                settings = step.options()
-                if step.reduce_range is None:
-                    settings["reduce_range"] = saturates()
-                made = self._job("dynamic", "int8-dynamic", settings, model=base.done)
-                bits = 7 if settings["reduce_range"] else 8
-                stages = {
-                    "conversion": f"weights in {bits} bits; activations scaled at run time, uncalibrated"
-                }
-                yield self._measured(
-                    made, _name(base.chain, steps.written((step,))), base, step.name, engine, stages
-                )
+                yield from self._dynamic(step, base, engine)
             case Precision():
                 yield self._half(step, base, engine)
             case _:
                 raise AssertionError(step)
+
+    def _dynamic(self, step: QuantizeDynamic, base: Base, engine: str) -> Iterator[Candidate]:
+        """Where sums saturate weights have 7 bits; if these cost too much accuracy, 8 are tried, too."""
+        tried = (
+            [step.reduce_range]
+            if step.reduce_range is not None
+            else [True, False]
+            if saturates()
+            else [False]
+        )
+        for reduce_range in tried:
+            name = steps.written(
+                (replace(step, reduce_range=None if reduce_range == tried[0] else reduce_range),)
+            )
+            settings = {**step.options(), "reduce_range": reduce_range}
+            made = self._job("dynamic", name, settings, model=base.done)
+            bits = 7 if reduce_range else 8
+            stages = {"conversion": f"weights in {bits} bits; activations scaled at run time, uncalibrated"}
+            found = self._measured(made, _name(base.chain, name), base, step.name, engine, stages)
+            yield found
+            if not found.is_inaccurate:
+                return
 
     def _train(self, step: Step, base: Base) -> Base:
         done = self._job(step.name, step.name, step.options(), module=base.done)
