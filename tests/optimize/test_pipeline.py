@@ -114,7 +114,7 @@ def test_a_failed_budget_is_first_met_by_smoothing(make_recipe, out):
 
 def test_without_calibration_static_int8_is_refused_and_the_rest_goes_on(make_recipe, out):
     recipe = make_recipe(more="del calibration")
-    report = optimize(recipe, out)
+    report = optimize(recipe, out, Goals(max_size=0.3))
     refused = report.candidates[0]
     assert (refused.name, refused.status) == ("int8-static", "refused")
     assert "needs calibration() in recipe.py" in refused.reason
