@@ -161,18 +161,21 @@ class Flow:
         yield from self._fallback(start, base, engine)
 
     def _fallback(self, start: _Start, base: Base, engine: str) -> Iterator[Candidate]:
-        """1, 2, 4, ... of the worst layers in FP32, until accuracy is within its budget."""
+        """Depthwise convolutions in FP32, then 1, 2, 4, ... of the worst layers too, until accuracy is
+        within its budget."""
         how = {key: start.how[key] for key in ("method", "per_channel", "is_symmetric", "reduce_range")}
         ranked = self._job("sensitivity", "sensitivity by layer", how, **start.inputs)
         self.sensitivity = tuple(Layer(*entry) for entry in ranked.facts["layers"])
-        worst = [layer.name for layer in self.sensitivity]
-        count = 1
+        worst = [layer.name for layer in self.sensitivity if layer.name not in start.depthwise]
+        count = 0 if start.depthwise else 1
         while count <= len(worst) * _MOST_FALLBACK:
-            candidate = self._quantized(replace(start, exclude=tuple(worst[:count])), base, engine)
+            candidate = self._quantized(
+                replace(start, exclude=(*start.depthwise, *worst[:count])), base, engine
+            )
             yield candidate
             if not candidate.is_inaccurate:
                 return
-            count *= 2
+            count = 2 * count or 1
 
     def _calibrated(self, step: QuantizeStatic, base: Base, engine: str) -> _Start:
         """Calibration, and the ranges that are nearest to the original."""
@@ -203,7 +206,7 @@ class Flow:
             "range determination": f"{chosen['method']} per tensor; weights in {bits} bits per {per}; {told}",
         }
         how |= {"method": chosen["method"], "reduce_range": chosen["reduce_range"]}
-        return _Start(inputs, how, stages, model.facts["products"])
+        return _Start(inputs, how, stages, model.facts["products"], tuple(model.facts["depthwise"]))
 
     def _smoothed(self, start: _Start, alpha: float, tried: Mapping[str, float] | None = None) -> _Start:
         """The same graph with smaller activations, calibrated anew."""
@@ -292,6 +295,7 @@ class _Start:
     how: Mapping[str, Any]
     stages: Mapping[str, str]
     products: int  # that could be smoothed
+    depthwise: tuple[str, ...] = ()  # convolutions with a filter for each channel
     name: str = ""  # of the step, as it was asked for
     suffix: str = ""
     exclude: tuple[str, ...] = ()

@@ -35,6 +35,7 @@ def preprocess(room: Room) -> dict[str, Any]:
         "graph": target.name,
         "layers": len(quantize.layers(graph)),
         "products": sum(node.op_type == "MatMul" for node in quantize.layers(graph)),
+        "depthwise": quantize.depthwise(graph),
     }
 
 

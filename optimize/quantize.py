@@ -61,6 +61,17 @@ def layers(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     ]
 
 
+def depthwise(graph: onnx.GraphProto) -> list[str]:
+    """The convolutions with a filter for each channel: few weights, and much is lost in INT8."""
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    return [
+        node.name
+        for node in layers(graph)
+        for part in node.attribute
+        if node.op_type == "Conv" and part.name == "group" and shapes[node.input[1]][:2] == (part.i, 1)
+    ]
+
+
 def preprocess(source: Path, target: Path) -> None:
     """Constants folded, batch norms folded into convolutions, shapes inferred, every node named."""
     import onnx
