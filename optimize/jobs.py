@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,7 +27,6 @@ from optimize.progress import Progress
 from optimize.recipe import Recipe
 
 RESULT = "result.json"
-_KEPT = ("logs",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,10 +172,3 @@ def _code() -> str:
         for path in sorted((root / room).glob("*.py")):
             told.update(path.read_bytes())
     return told.hexdigest()
-
-
-def signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

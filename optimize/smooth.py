@@ -54,18 +54,6 @@ def smooth(source: Path, target: Path, found: Statistics, alpha: float) -> int:
     return count
 
 
-def smoothed(found: Statistics, source: Path) -> bool:
-    """Whether the graph has a product that could be smoothed."""
-    import onnx
-
-    graph = onnx.load(source, load_external_data=False).graph
-    constants = {tensor.name for tensor in graph.initializer}
-    return any(
-        node.op_type == "MatMul" and node.input[1] in constants and node.input[0] in found.columns
-        for node in graph.node
-    )
-
-
 def _scales(columns: Array, weights: list[Array], alpha: float) -> Array:
     rows = np.max([np.abs(weight).max(axis=1) for weight in weights], axis=0)
     scales = np.maximum(columns, _LEAST) ** alpha / np.maximum(rows, _LEAST) ** (1 - alpha)
