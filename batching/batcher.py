@@ -5,62 +5,324 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import time
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from batching.queue import Item, WaitingQueue
-from batching.shapes import Sizes, can_pad, split, stack
+from batching.execute import Answer, Batch, Result
+from batching.queue import DEFAULT_LEVEL, LAST_LEVEL, Item, WaitingQueue
+from batching.service import ServiceTime
+from batching.shapes import Sizes, can_pad
 from headrace.config import BatchingConfig
-from headrace.errors import ConfigRejected, DeadlinePassed, EngineFailed, HeadraceError, Overloaded, TooLarge
+from headrace.errors import (
+    ConfigRejected,
+    DeadlinePassed,
+    EngineFailed,
+    EngineUnavailable,
+    HeadraceError,
+    Overloaded,
+    TooLarge,
+)
 from headrace.requests import Ran, Timings
-from headrace.tensors import Array, Signature, TensorMap
+from headrace.tensors import Signature, TensorMap
 
 _log = logging.getLogger(__name__)
 _TICK_S = 0.0005  # a timer may fire a little early
+_STALE_S = 1.0  # without a batch for so long, what was learned may be wrong: one request is let through
+_HANG_FACTOR = 10  # times what a batch is likely to take
+_FADING = 0.9  # of the fill of earlier batches
 
-RunEngine = Callable[[TensorMap, tuple[str, ...]], dict[str, Array]]
 # Executes one group under the given permit and gives an answer or an error for each item.
-RunGroup = Callable[[Sequence[Item], int], Awaitable[Sequence["Answer | HeadraceError"]]]
+RunGroup = Callable[[Sequence[Item], int], Awaitable[Sequence[Result]]]
+# Told of each batch that ran, and of the longest wait in it, in seconds.
+OnBatch = Callable[[Batch, float], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """One request's outputs, and the batch it ran in."""
+class _Run:
+    """A group in the engine."""
 
-    outputs: TensorMap
-    batch_rows: int
-    fill: float
-    ran_s: float
+    items: Sequence[Item]
+    started_at: float
+    expected_s: float
+    likely_s: float
 
 
-def run_group(run: RunEngine, signature: Signature, items: Sequence[Item]) -> list[Answer | HeadraceError]:
-    """Run one group as one batch, blocking. When the batch fails, each request runs alone, so that
-    only the bad one fails."""
-    try:
-        return list(_run_together(run, signature, items))
-    except HeadraceError as err:
-        if len(items) == 1:
-            return [err]
-    except Exception as err:
-        if len(items) == 1:
-            _log.exception("the engine raised")
-            failure = EngineFailed("the engine failed on this request; the server's log says why")
+class Batcher:
+    """Holds requests while the engine is busy and lets a group go when a permit is free.
+
+    All groups share the permits. Every accepted request gets an answer: its outputs, its own
+    error, or DeadlinePassed. What cannot be answered before its deadline is refused at once.
+    """
+
+    def __init__(
+        self,
+        signature: Signature,
+        run: RunGroup,
+        config: BatchingConfig,
+        service: ServiceTime | None = None,
+        on_batch: OnBatch = lambda _batch, _waited_s: None,
+    ) -> None:
+        _check_grouping(config, signature)
+        self._run = run
+        self._signature = signature
+        self._max_batch = config.max_batch
+        self._most_rows = config.max_batch * config.max_queue
+        self._permits = config.permits
+        self._hang_s = config.hang_s
+        self._on_batch = on_batch
+        self._max_wait_s = config.max_wait_ms / 1000
+        self._service = service or ServiceTime()
+        self._queue = WaitingQueue(
+            signature,
+            can_pad=config.grouping == "nearest",
+            max_batch=config.max_batch,
+            max_padding=config.max_padding,
+            max_queue=config.max_queue,
+            buckets=config.buckets if config.grouping == "buckets" else (),
+        )
+        self._free = list(range(config.permits))
+        self._runs: dict[int, _Run] = {}  # by permit
+        self._last_end = -math.inf
+        self._fill = 1.0  # of the latest batches
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = ""  # why nothing more is taken
+
+    @property
+    def num_waiting_rows(self) -> int:
+        return self._queue.num_rows
+
+    async def submit(
+        self,
+        inputs: TensorMap,
+        sizes: Sizes,
+        outputs: tuple[str, ...] = (),
+        deadline: float | None = None,
+        priority: int = 0,
+    ) -> Ran:
+        """The outputs of one checked request; `deadline` is in the running loop's time.
+
+        Overloaded tells when to come again. A request of more rows than a batch holds is run in parts,
+        so that it neither needs more memory than a batch nor keeps the others out: only as many parts
+        wait at a time as keep the engine busy.
+        """
+        if self._closed:
+            raise EngineUnavailable(self._closed)
+        priority = min(priority or DEFAULT_LEVEL, LAST_LEVEL)
+        rows = sizes.get("batch", 1)
+        is_whole = rows <= self._max_batch or not self._signature.is_batchable
+        if not is_whole and rows > self._most_rows:
+            raise TooLarge(
+                f"the request has {rows} rows; at most {self._most_rows} are taken: send it in parts"
+            )
+        self._admit(sizes, deadline, priority)
+        if is_whole:
+            return await self._submit_part(inputs, sizes, outputs, deadline, priority)
+        starts = iter(range(0, rows, self._max_batch))
+        parts: dict[int, Ran] = {}
+
+        async def run_parts() -> None:
+            for start in starts:
+                part = {name: array[start : start + self._max_batch] for name, array in inputs.items()}
+                part_sizes = {**sizes, "batch": min(self._max_batch, rows - start)}
+                parts[start] = await self._submit_part(part, part_sizes, outputs, deadline, priority)
+
+        runners = [asyncio.create_task(run_parts()) for _ in range(2 * self._permits)]
+        try:
+            await asyncio.gather(*runners)
+        finally:
+            for task in runners:  # the first error is the request's; what still waits need not run
+                task.cancel()
+        return _joined([parts[start] for start in sorted(parts)])
+
+    def wait_s(self, priority: int = DEFAULT_LEVEL) -> float:
+        """How long a request that comes now waits for its turn, as far as batches are known."""
+        now = asyncio.get_running_loop().time()
+        rows, elements = self._queue.ahead_of(priority)
+        batches = math.ceil(rows / self._max_batch)
+        work_s = batches * self._service.base_s + elements / self._fill * self._service.per_element_s
+        ends = [run.started_at + run.expected_s - now for run in self._runs.values()]
+        return (0.0 if self._free else max(0.0, min(ends))) + work_s / self._permits
+
+    def hung(self) -> float | None:
+        """The seconds that a batch has run for, when that is far more than it can need."""
+        now = asyncio.get_running_loop().time()
+        for run in self._runs.values():
+            ran_s = now - run.started_at
+            if ran_s > max(self._hang_s, _HANG_FACTOR * run.likely_s):
+                return ran_s
+        return None
+
+    def abandon(self, why: str) -> None:
+        """Give up on the engine: what is in it has failed, what waits or comes may go elsewhere."""
+        self._closed = why
+        for run in self._runs.values():
+            self._settle(run.items, [EngineFailed(why) for _ in run.items])
+        while (item := self._queue.first()) is not None:
+            self._refuse(item, EngineUnavailable(why))
+
+    async def close(self) -> None:
+        """Refuse new requests and finish those that were accepted."""
+        self._closed = self._closed or "this replica is shutting down; try again"
+        self._max_wait_s = 0.0
+        self._pump()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _admit(self, sizes: Sizes, deadline: float | None, priority: int) -> None:
+        """Overloaded unless there is room, and time to answer before the deadline."""
+        length = self._queue.measure(sizes)
+        wait_s = self.wait_s(priority)
+        if not self._queue.has_room(priority):
+            raise Overloaded(
+                f"{len(self._queue)} requests are waiting already; try again in {wait_s:.3f} s", wait_s
+            )
+        now = asyncio.get_running_loop().time()
+        if deadline is None or self._is_stale(now):
+            return
+        rows = sizes.get("batch", 1)
+        ahead, _ = self._queue.ahead_of(priority)
+        own_s = self._service.likely_s(min(self._max_batch, ahead + rows) * length)
+        more = math.ceil(rows / self._max_batch) - 1
+        own_s += more * self._service.expected_s(self._max_batch * length) / self._permits
+        left_s = deadline - now
+        if self._service.likely_s(rows * length) > left_s:
+            raise DeadlinePassed(
+                f"such a request takes about {self._service.expected_s(rows * length):.3f} s by itself; "
+                f"{max(0.0, left_s):.3f} s were left of its timeout: give it more"
+            )
+        if wait_s + own_s > left_s:
+            raise Overloaded(
+                f"the answer would come {wait_s + own_s - left_s:.3f} s after the request's timeout; "
+                f"try again in {wait_s:.3f} s, or with more time",
+                wait_s,
+            )
+
+    def _is_stale(self, now: float) -> bool:
+        return not self._runs and not len(self._queue) and now - self._last_end > _STALE_S
+
+    async def _submit_part(
+        self, inputs: TensorMap, sizes: Sizes, outputs: tuple[str, ...], deadline: float | None, priority: int
+    ) -> Ran:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        reply: asyncio.Future[Answer] = loop.create_future()
+        rows = sizes.get("batch", 1)
+        item = Item(inputs, outputs, sizes, rows, now, deadline, reply, priority)
+        alarm: asyncio.TimerHandle | None = None
+        try:
+            if deadline is not None:
+                alarm = loop.call_at(deadline, self._expire, item)
+            self._queue.add(item)
+            self._pump()
+            answer = await reply
+        finally:
+            self._queue.discard(item)  # the caller left: nothing of it is left to run
+            if alarm is not None:
+                alarm.cancel()
+        ran_s = answer.batch.ran_s
+        waited_s = max(0.0, loop.time() - now - ran_s)
+        return Ran(answer.outputs, Timings(waited_s, ran_s, answer.batch.rows))
+
+    def _expire(self, item: Item) -> None:
+        self._refuse(item, DeadlinePassed("the request's timeout passed before its answer"))
+
+    def _refuse(self, item: Item, err: HeadraceError) -> None:
+        self._queue.discard(item)
+        if not item.reply.done():
+            item.reply.set_exception(err)
+
+    def _pump(self) -> None:
+        """Start as many groups as there are permits and reasons to go."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        loop = asyncio.get_running_loop()
+        estimate = self._service.likely_s
+        while self._free:
+            now = loop.time()
+            self._drop_late(now)
+            group = self._queue.next_group(now, max_wait_s=self._max_wait_s, estimate=estimate)
+            if not group:
+                break
+            self._start(group, now)
+        if self._free and len(self._queue):
+            due = self._queue.due_at(loop.time(), max_wait_s=self._max_wait_s, estimate=estimate)
+            if due is not None:
+                self._timer = loop.call_at(max(due, loop.time() + _TICK_S), self._pump)
+
+    def _drop_late(self, now: float) -> None:
+        """What could only be answered after its deadline must not take the time of others."""
+        if not self._runs and now - self._last_end > _STALE_S:
+            return
+        while (first := self._queue.first()) is not None and first.deadline is not None:
+            if now + self._service.expected_s(first.rows * first.length) <= first.deadline:
+                return
+            self._expire(first)
+
+    def _start(self, group: list[Item], now: float) -> None:
+        permit = self._free.pop()
+        rows = sum(item.rows for item in group)
+        elements = rows * max(item.length for item in group)
+        expected_s, likely_s = self._service.expected_s(elements), self._service.likely_s(elements)
+        self._runs[permit] = _Run(group, now, expected_s, likely_s)
+        # A context of its own: what belongs to the request that happened to come last
+        # (its trace, its cancellation) must not belong to the whole group.
+        task = asyncio.get_running_loop().create_task(
+            self._execute(group, permit, now), context=contextvars.Context()
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _execute(self, group: list[Item], permit: int, now: float) -> None:
+        try:
+            results = await self._run(group, permit)
+        except BaseException as err:
+            _log.exception("a group could not be run")
+            failure = EngineFailed("the batch could not be run; the server's log says why")
             failure.__cause__ = err
-            return [failure]
-    return [run_group(run, signature, [item])[0] for item in items]
+            results = [failure] * len(group)
+            if not isinstance(err, Exception):
+                raise
+        else:
+            assert len(results) == len(group)
+        finally:
+            self._free.append(permit)
+            del self._runs[permit]
+            self._last_end = asyncio.get_running_loop().time()
+            try:
+                self._settle(group, results)
+                self._learn(results, now - min(item.entered_at for item in group))
+            finally:
+                self._pump()
+
+    @staticmethod
+    def _settle(group: Sequence[Item], results: Sequence[Result]) -> None:
+        for item, result in zip(group, results, strict=True):
+            if item.reply.done():  # its caller left, or its deadline passed
+                continue
+            if isinstance(result, Answer):
+                item.reply.set_result(result)
+            else:
+                item.reply.set_exception(result)
+
+    def _learn(self, results: Sequence[Result], waited_s: float) -> None:
+        batches = {id(result.batch): result.batch for result in results if isinstance(result, Answer)}
+        for batch in batches.values():
+            self._service.observe(batch.elements, batch.ran_s)
+            self._fill = _FADING * self._fill + (1 - _FADING) * max(batch.fill, 0.01)
+            self._on_batch(batch, waited_s)
 
 
-def _run_together(run: RunEngine, signature: Signature, items: Sequence[Item]) -> list[Answer]:
-    started = time.perf_counter()
-    batch, fill = stack(signature, [item.inputs for item in items])
-    outputs = run(batch, items[0].outputs)
-    parts = split(signature, outputs, [item.rows for item in items], [item.sizes for item in items])
-    ran_s = time.perf_counter() - started
-    rows = sum(item.rows for item in items)
-    return [Answer(part, rows, fill, ran_s) for part in parts]
+def _check_grouping(config: BatchingConfig, signature: Signature) -> None:
+    if config.grouping in ("nearest", "buckets") and not can_pad(signature):
+        raise ConfigRejected(
+            f"grouping '{config.grouping}' pads inputs and cuts outputs back, but an output of this model "
+            "has a variable dimension that no input has; use grouping 'exact'"
+        )
 
 
 def _joined(parts: Sequence[Ran]) -> Ran:
@@ -75,168 +337,3 @@ def _joined(parts: Sequence[Ran]) -> Ran:
             batch_rows=max(entry.batch_rows for entry in timings),
         ),
     )
-
-
-class Batcher:
-    """Holds requests while the engine is busy and lets a group go when a permit is free.
-
-    All groups share the permits. Every accepted request gets an answer: its outputs, its own
-    error, or DeadlinePassed.
-    """
-
-    def __init__(
-        self,
-        signature: Signature,
-        run: RunGroup,
-        config: BatchingConfig,
-        on_batch: Callable[[Answer], None] = lambda _: None,
-    ) -> None:
-        if config.grouping == "nearest" and not can_pad(signature):
-            raise ConfigRejected(
-                "grouping 'nearest' pads inputs and cuts outputs back, but an output of this model has a "
-                "variable dimension that no input has; use grouping 'exact'"
-            )
-        self._run = run
-        self._signature = signature
-        self._max_batch = config.max_batch
-        self._most_rows = config.max_batch * config.max_queue
-        self._permits = config.permits
-        self._on_batch = on_batch
-        self._max_wait_s = config.max_wait_ms / 1000
-        self._queue = WaitingQueue(
-            signature,
-            can_pad=config.grouping == "nearest",
-            max_batch=config.max_batch,
-            max_padding=config.max_padding,
-            max_queue=config.max_queue,
-        )
-        self._free = list(range(config.permits))
-        self._run_s = 0.0  # of the latest batches, smoothed
-        self._timer: asyncio.TimerHandle | None = None
-        self._running: set[asyncio.Task[None]] = set()
-        self._is_closed = False
-
-    @property
-    def num_waiting_rows(self) -> int:
-        return self._queue.num_rows
-
-    async def submit(
-        self, inputs: TensorMap, sizes: Sizes, outputs: tuple[str, ...] = (), deadline: float | None = None
-    ) -> Ran:
-        """The outputs of one checked request; `deadline` is in the running loop's time.
-
-        A request of more rows than a batch holds is run in parts, so that it neither needs more memory
-        than a batch nor keeps the others out: only as many parts wait at a time as keep the engine busy.
-        """
-        if self._is_closed:
-            raise Overloaded("this replica is shutting down; try again")
-        rows = sizes.get("batch", 1)
-        if rows <= self._max_batch or not self._signature.is_batchable:
-            return await self._submit_part(inputs, sizes, outputs, deadline)
-        if rows > self._most_rows:
-            raise TooLarge(
-                f"the request has {rows} rows; at most {self._most_rows} are taken: send it in parts"
-            )
-        starts = iter(range(0, rows, self._max_batch))
-        parts: dict[int, Ran] = {}
-
-        async def run_parts() -> None:
-            for start in starts:
-                part = {name: array[start : start + self._max_batch] for name, array in inputs.items()}
-                part_sizes = {**sizes, "batch": min(self._max_batch, rows - start)}
-                parts[start] = await self._submit_part(part, part_sizes, outputs, deadline)
-
-        runners = [asyncio.create_task(run_parts()) for _ in range(2 * self._permits)]
-        try:
-            await asyncio.gather(*runners)
-        finally:
-            for task in runners:  # the first error is the request's; what still waits need not run
-                task.cancel()
-        return _joined([parts[start] for start in sorted(parts)])
-
-    async def _submit_part(
-        self, inputs: TensorMap, sizes: Sizes, outputs: tuple[str, ...], deadline: float | None
-    ) -> Ran:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        reply: asyncio.Future[Answer] = loop.create_future()
-        rows = sizes.get("batch", 1)
-        item = Item(inputs, outputs, sizes, rows, entered_at=now, deadline=deadline, reply=reply)
-        alarm: asyncio.TimerHandle | None = None
-        try:
-            if deadline is not None:
-                alarm = loop.call_at(deadline, self._expire, item)
-            self._queue.add(item)
-            self._pump()
-            answer = await reply
-        finally:
-            self._queue.discard(item)  # the caller left: nothing of it is left to run
-            if alarm is not None:
-                alarm.cancel()
-        waited_s = max(0.0, loop.time() - now - answer.ran_s)
-        return Ran(answer.outputs, Timings(waited_s, answer.ran_s, answer.batch_rows))
-
-    async def close(self) -> None:
-        """Refuse new requests and finish those that were accepted."""
-        self._is_closed = True
-        self._max_wait_s = 0.0
-        self._pump()
-        while self._running:
-            await asyncio.wait(self._running)
-
-    def _expire(self, item: Item) -> None:
-        self._queue.discard(item)
-        if not item.reply.done():
-            item.reply.set_exception(DeadlinePassed("the request's timeout passed before its answer"))
-
-    def _pump(self) -> None:
-        """Start as many groups as there are permits and reasons to go."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        loop = asyncio.get_running_loop()
-        while self._free:
-            group = self._queue.next_group(loop.time(), max_wait_s=self._max_wait_s, run_s=self._run_s)
-            if not group:
-                break
-            permit = self._free.pop()
-            # A context of its own: what belongs to the request that happened to come last
-            # (its trace, its cancellation) must not belong to the whole group.
-            task = loop.create_task(self._execute(group, permit), context=contextvars.Context())
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
-        due = self._queue.due_at(max_wait_s=self._max_wait_s, run_s=self._run_s) if self._free else None
-        if due is not None:
-            self._timer = loop.call_at(max(due, loop.time() + _TICK_S), self._pump)
-
-    async def _execute(self, group: list[Item], permit: int) -> None:
-        try:
-            answers = await self._run(group, permit)
-        except BaseException as err:
-            _log.exception("a group could not be run")
-            failure = EngineFailed("the batch could not be run; the server's log says why")
-            failure.__cause__ = err
-            answers = [failure] * len(group)
-            if not isinstance(err, Exception):
-                raise
-        else:
-            assert len(answers) == len(group)
-        finally:
-            self._free.append(permit)
-            try:
-                self._settle(group, answers)
-            finally:
-                self._pump()
-
-    def _settle(self, group: list[Item], answers: Sequence[Answer | HeadraceError]) -> None:
-        for item, answer in zip(group, answers, strict=True):
-            if item.reply.done():  # its caller left, or its deadline passed
-                continue
-            if isinstance(answer, Answer):
-                item.reply.set_result(answer)
-            else:
-                item.reply.set_exception(answer)
-        first = next((answer for answer in answers if isinstance(answer, Answer)), None)
-        if first is not None:
-            self._run_s = first.ran_s if not self._run_s else 0.8 * self._run_s + 0.2 * first.ran_s
-            self._on_batch(first)

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import heapq
 from bisect import bisect_left, insort
-from collections import deque
-from collections.abc import Hashable, Iterator
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from batching.shapes import Sizes, elements
-from headrace.errors import Overloaded
+from batching.shapes import Sizes, bucket_of, elements, tail
+from headrace.errors import TensorRejected
 from headrace.tensors import Signature, TensorMap
 
-# By length, then by shape so that equal shapes are neighbours, then by arrival.
+# By length, then by shape so that equal shapes are neighbours, then by turn.
 Order = tuple[int, tuple[int, ...], int]
+Estimate = Callable[[float], float]  # elements of a batch, padding included -> seconds that it may run
+
+DEFAULT_LEVEL = 2  # of priority, for a request that names none; 1 is served first, as in Triton
+LAST_LEVEL = 8  # any larger number counts as this one
+_AGE_S = 1.0  # a level of priority is worth so much waiting: the last comes six seconds after the default
+_RESERVED = 0.1
 
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """One waiting request. `reply` carries its answer back and is not looked at here."""
+    """One waiting request. `reply` carries its answer back; here it only tells whether it is wanted."""
 
     inputs: TensorMap
     outputs: tuple[str, ...]
@@ -27,71 +34,114 @@ class Item:
     entered_at: float
     deadline: float | None
     reply: Any
-    length: int = 0  # elements of one row
+    priority: int = DEFAULT_LEVEL
+    length: int = 0  # elements of one row, in its bucket when there are buckets
+    turn: tuple[float, int] = (0.0, 0)  # its place in line
     order: Order = (0, (), 0)
     key: Hashable = None
+    target: Sizes | None = None  # its bucket's sizes
     is_waiting: bool = False
 
-
-def _leave_by(item: Item, max_wait_s: float, run_s: float) -> float:
-    """When a request is to leave at the latest: twice a batch's time before its deadline, for one may
-    be running."""
-    aged = item.entered_at + max_wait_s
-    return aged if item.deadline is None else min(aged, item.deadline - 2 * run_s)
+    def is_wanted(self, now: float) -> bool:
+        """False when its caller left or its deadline passed: it must not reach the engine."""
+        if self.reply is not None and self.reply.done():
+            return False
+        return self.deadline is None or now < self.deadline
 
 
 def _order(item: Item) -> Order:
     return item.order
 
 
-def _arrival(item: Item) -> int:
-    return item.order[-1]
+def _turn(item: Item) -> tuple[float, int]:
+    return item.turn
 
 
 class WaitingQueue:
-    """Requests in order of arrival, each in its group.
+    """Requests in the order of their turn, each in its group.
 
-    `exact` groups equal shapes. `nearest` puts everything of one model into one group, and a
-    batch is the oldest request with its nearest neighbours in length, as long as padding makes
-    up at most `max_padding` of the batch.
+    The turn is the time of arrival, later by a second for each level that the priority is lower, so that
+    nothing starves. `exact` groups equal shapes. `nearest` puts everything of one model into one group,
+    and a batch is the next request with its nearest neighbours in length, as long as padding makes up at
+    most `max_padding` of the batch. With `buckets` a request is padded to the smallest that holds it, and
+    a batch is of one bucket.
     """
 
     def __init__(
-        self, signature: Signature, *, can_pad: bool, max_batch: int, max_padding: float, max_queue: int
+        self,
+        signature: Signature,
+        *,
+        can_pad: bool,
+        max_batch: int,
+        max_padding: float,
+        max_queue: int,
+        buckets: Sequence[Sizes] = (),
     ) -> None:
         self._signature = signature
         self._can_pad = can_pad
         self._max_batch = max_batch if signature.is_batchable else 1
         self._max_padding = max_padding
         self._max_queue = max_queue
-        self._arrivals: deque[Item] = deque()
+        self._buckets = sorted(buckets, key=lambda sizes: elements(signature.inputs, sizes))
+        self._line: list[tuple[tuple[float, int], Item]] = []  # a heap; what left is taken out lazily
         self._groups: dict[Hashable, list[Item]] = {}  # each in order
         self._count = 0
         self._num_waiting = 0
-        self.num_rows = 0
+        self._rows: Counter[int] = Counter()  # by priority
+        self._elements: Counter[int] = Counter()
 
     def __len__(self) -> int:
         return self._num_waiting
 
+    @property
+    def num_rows(self) -> int:
+        return sum(self._rows.values())
+
+    def ahead_of(self, priority: int) -> tuple[int, int]:
+        """The rows and the elements that a newcomer of this priority finds before itself."""
+        levels = [level for level in self._rows if level <= priority]
+        return sum(self._rows[level] for level in levels), sum(self._elements[level] for level in levels)
+
+    def measure(self, sizes: Sizes) -> int:
+        """The elements of one row in the shape it will run in; TensorRejected when no bucket holds it."""
+        return elements(self._signature.inputs, self._target(sizes) or sizes)
+
+    def has_room(self, priority: int) -> bool:
+        """Whether one more may wait; the last tenth is kept for those above the default priority."""
+        reserved = int(self._max_queue * _RESERVED) if priority >= DEFAULT_LEVEL else 0
+        return self._num_waiting < self._max_queue - reserved
+
     def add(self, item: Item) -> None:
-        """Overloaded when the queue is full."""
-        if self._num_waiting >= self._max_queue:
-            raise Overloaded(f"{self._max_queue} requests are waiting already; try again in a second")
-        item.length = elements(self._signature.inputs, item.sizes) if self._can_pad else 0
+        """Take a request in, full or not; TensorRejected when no bucket holds it."""
+        item.target = self._target(item.sizes)
+        sizes = item.target or item.sizes
+        item.length = elements(self._signature.inputs, sizes)
         item.is_waiting = True
         self._count += 1
-        shape = tuple(size for dim, size in item.sizes.items() if dim != "batch")
+        shape = tail(sizes)
+        late_s = _AGE_S * (item.priority - DEFAULT_LEVEL)
+        item.turn = (item.entered_at + late_s, self._count)
         item.order = (item.length, shape, self._count)
         item.key = self._key(item, shape)
         insort(self._groups.setdefault(item.key, []), item, key=_order)
-        self._arrivals.append(item)
+        heapq.heappush(self._line, (item.turn, item))
         self._num_waiting += 1
-        self.num_rows += item.rows
+        self._rows[item.priority] += item.rows
+        self._elements[item.priority] += item.rows * item.length
+
+    def _target(self, sizes: Sizes) -> Sizes | None:
+        if not self._buckets:
+            return None
+        found = bucket_of(sizes, self._buckets)
+        if found is None:
+            largest = {dim: max(bucket[dim] for bucket in self._buckets) for dim in self._buckets[0]}
+            raise TensorRejected(f"no bucket holds the sizes {dict(sizes)}; the largest are {largest}")
+        return found
 
     def _key(self, item: Item, shape: tuple[int, ...]) -> Hashable:
         if item.rows == 0 or not self._signature.is_batchable:
             return id(item)  # nothing to share a batch with
-        if self._can_pad:
+        if self._can_pad and not self._buckets:
             return item.outputs
         return (item.outputs, shape)
 
@@ -101,74 +151,91 @@ class WaitingQueue:
             return
         self._take(item.key, self._place(item))
         item.inputs = {}
-        if len(self._arrivals) > 2 * self._num_waiting + 16:
-            self._arrivals = deque(entry for entry in self._arrivals if entry.is_waiting)
+        if len(self._line) > 2 * self._num_waiting + 16:
+            self._line = [entry for entry in self._line if entry[1].is_waiting]
+            heapq.heapify(self._line)
 
-    def oldest(self) -> Item | None:
-        while self._arrivals and not self._arrivals[0].is_waiting:
-            self._arrivals.popleft()
-        return self._arrivals[0] if self._arrivals else None
+    def first(self) -> Item | None:
+        """Whose turn it is."""
+        while self._line and not self._line[0][1].is_waiting:
+            heapq.heappop(self._line)
+        return self._line[0][1] if self._line else None
 
-    def next_group(self, now: float, *, max_wait_s: float, run_s: float) -> list[Item]:
+    def next_group(self, now: float, *, max_wait_s: float, estimate: Estimate) -> list[Item]:
         """The next request and those that run with it; empty when all should wait for more.
 
-        A group leaves when its batch is full, when its oldest has waited `max_wait_s`, or when waiting
-        longer would miss a deadline, given that a batch runs for `run_s`; the oldest first.
+        A group leaves when its batch is full, when its first has waited `max_wait_s`, or when waiting
+        longer would miss a deadline. It is only as large as its deadlines allow.
         """
-        for first in self._heads(max_wait_s, run_s):
-            window = self._neighbours(first)
-            if self._leaves_at(first, window, max_wait_s, run_s) <= now:
+        for first in self._heads(max_wait_s, estimate):
+            window = self._neighbours(first, now, estimate)
+            if self._leaves_at(first, window, max_wait_s, estimate) <= now:
                 return [self._take(first.key, window.start) for _ in window]
         return []
 
-    def due_at(self, *, max_wait_s: float, run_s: float) -> float | None:
+    def due_at(self, now: float, *, max_wait_s: float, estimate: Estimate) -> float | None:
         """When next_group gives a group though nothing else happens; None when nothing waits."""
         times = [
-            self._leaves_at(first, self._neighbours(first), max_wait_s, run_s)
-            for first in self._heads(max_wait_s, run_s)
+            self._leaves_at(first, self._neighbours(first, now, estimate), max_wait_s, estimate)
+            for first in self._heads(max_wait_s, estimate)
         ]
         return min(times, default=None)
 
-    def _heads(self, max_wait_s: float, run_s: float) -> list[Item]:
+    def _heads(self, max_wait_s: float, estimate: Estimate) -> list[Item]:
         """The requests that a batch may be built around, in the order in which they are asked."""
-        first = self.oldest()
+        first = self.first()
         if first is None:
             return []
         if max_wait_s == 0:
             return [first]  # it is due, whatever the others are
         heads: list[Item] = []
         for items in self._groups.values():
-            heads.append(min(items, key=_arrival))
-            heads.append(min(items, key=lambda item: _leave_by(item, max_wait_s, run_s)))
-        return sorted(heads, key=_arrival)
+            heads.append(min(items, key=_turn))
+            heads.append(min(items, key=lambda item: self._leave_by(item, max_wait_s, estimate)))
+        return sorted(heads, key=_turn)
 
-    def _leaves_at(self, first: Item, window: range, max_wait_s: float, run_s: float) -> float:
+    def _leaves_at(self, first: Item, window: range, max_wait_s: float, estimate: Estimate) -> float:
         items = self._groups[first.key]
         if sum(items[at].rows for at in window) >= self._max_batch:
             return first.entered_at
-        return min(_leave_by(items[at], max_wait_s, run_s) for at in window)
+        return min(self._leave_by(items[at], max_wait_s, estimate) for at in window)
+
+    def _leave_by(self, item: Item, max_wait_s: float, estimate: Estimate) -> float:
+        """When a request is to leave at the latest: twice a batch's time before its deadline, for one may
+        be running."""
+        aged = item.entered_at + max_wait_s
+        if item.deadline is None:
+            return aged
+        return min(aged, item.deadline - 2 * estimate(item.length * self._max_batch))
 
     def _place(self, item: Item) -> int:
         return bisect_left(self._groups[item.key], item.order, key=_order)
 
-    def _neighbours(self, first: Item) -> range:
+    def _neighbours(self, first: Item, now: float, estimate: Estimate) -> range:
         """The places in the group, all next to each other, that leave with `first`."""
         items = self._groups[first.key]
         low = self._place(first)
         high = low + 1
-        rows, useful, sizes = first.rows, first.rows * first.length, dict(first.sizes)
+        rows, useful, deadline = first.rows, first.rows * first.length, first.deadline
+        sizes = dict(first.target or first.sizes)
         while rows < self._max_batch:
             for place in self._by_distance(items, low, high, first.length):
                 item = items[place]
-                largest = {dim: max(size, item.sizes[dim]) for dim, size in sizes.items()}
+                if rows + item.rows > self._max_batch:
+                    continue
+                given = item.target or item.sizes
+                largest = {dim: max(size, given[dim]) for dim, size in sizes.items()}
                 total = (rows + item.rows) * elements(self._signature.inputs, largest)
-                padding = 1 - (useful + item.rows * item.length) / total if self._can_pad and total else 0.0
-                if rows + item.rows <= self._max_batch and padding <= self._max_padding:
+                padding = 1 - (useful + item.rows * item.length) / total if total else 0.0
+                soonest = _sooner(deadline, item.deadline)
+                is_in_time = soonest is None or now + estimate(total) <= soonest
+                if padding <= self._max_padding and is_in_time:
                     break
             else:
                 break
             low, high = min(low, place), max(high, place + 1)
             rows, useful, sizes = rows + item.rows, useful + item.rows * item.length, largest
+            deadline = soonest
         return range(low, high)
 
     @staticmethod
@@ -192,5 +259,12 @@ class WaitingQueue:
             del self._groups[key]
         item.is_waiting = False
         self._num_waiting -= 1
-        self.num_rows -= item.rows
+        self._rows[item.priority] -= item.rows
+        self._elements[item.priority] -= item.rows * item.length
         return item
+
+
+def _sooner(one: float | None, other: float | None) -> float | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)

@@ -25,6 +25,27 @@ def _row_size(spec: TensorSpec, sizes: Sizes) -> int:
     return count
 
 
+def tail(sizes: Sizes) -> tuple[int, ...]:
+    """The sizes of a row, by which equal shapes are told from others."""
+    return tuple(size for dim, size in sizes.items() if dim != "batch")
+
+
+def bucket_of(sizes: Sizes, buckets: Sequence[Sizes]) -> Sizes | None:
+    """The first of `buckets` that holds a row of these sizes, None when none does.
+
+    What a bucket does not name is as large as the request has it.
+    """
+    for bucket in buckets:
+        if all(sizes[dim] <= size for dim, size in bucket.items() if dim in sizes):
+            return {dim: bucket.get(dim, size) for dim, size in sizes.items()}
+    return None
+
+
+def largest(sizes: Sequence[Sizes]) -> Sizes:
+    """The sizes of the smallest row that holds every one of them."""
+    return {dim: max(size[dim] for size in sizes) for dim in sizes[0]} if sizes else {}
+
+
 def can_pad(signature: Signature) -> bool:
     """True when padded answers can be cut back: every variable output dimension is one of the inputs'."""
     given = {dim for spec in signature.inputs for dim in spec.shape}
@@ -32,33 +53,24 @@ def can_pad(signature: Signature) -> bool:
     return signature.is_batchable and wanted <= given
 
 
-def stack(signature: Signature, requests: Sequence[TensorMap]) -> tuple[dict[str, Array], float]:
-    """One batch of all `requests`, padded to the largest of each variable dimension, and its fill.
+def stack(signature: Signature, requests: Sequence[TensorMap], sizes: Sizes) -> dict[str, Array]:
+    """One batch of all `requests`, padded to rows of `sizes`.
 
-    The fill is the number of useful elements divided by the number of all elements. A single
-    request is handed on without a copy.
+    A single request that has these sizes already is handed on without a copy.
     """
-    if len(requests) == 1:
-        return dict(requests[0]), 1.0
-    batch: dict[str, Array] = {}
-    useful = total = 0
-    for spec in signature.inputs:
-        arrays = [request[spec.name] for request in requests]
-        stacked = _stack_tensor(spec, arrays)
-        useful += sum(array.size for array in arrays)
-        total += stacked.size
-        batch[spec.name] = stacked
-    return batch, useful / total if total else 1.0
+    return {
+        spec.name: _stack_tensor(spec, [request[spec.name] for request in requests], sizes)
+        for spec in signature.inputs
+    }
 
 
-def _stack_tensor(spec: TensorSpec, arrays: Sequence[Array]) -> Array:
-    tails = {array.shape[1:] for array in arrays}
-    if len(tails) == 1:
-        return np.concatenate(arrays)
+def _stack_tensor(spec: TensorSpec, arrays: Sequence[Array], sizes: Sizes) -> Array:
+    row = tuple(dim if isinstance(dim, int) else sizes[dim] for dim in spec.shape[1:])
+    if all(array.shape[1:] == row for array in arrays):
+        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
     rows = sum(array.shape[0] for array in arrays)
-    tail = tuple(max(sizes) for sizes in zip(*tails, strict=True))
     fill: Any = b"" if arrays[0].dtype == object else spec.pad
-    stacked = np.full((rows, *tail), fill, dtype=arrays[0].dtype)
+    stacked = np.full((rows, *row), fill, dtype=arrays[0].dtype)
     start = 0
     for array in arrays:
         window = (slice(start, start + array.shape[0]), *(slice(size) for size in array.shape[1:]))
@@ -68,10 +80,10 @@ def _stack_tensor(spec: TensorSpec, arrays: Sequence[Array]) -> Array:
 
 
 def split(
-    signature: Signature, outputs: TensorMap, rows: Sequence[int], sizes: Sequence[Sizes]
+    signature: Signature, outputs: TensorMap, rows: Sequence[int], sizes: Sequence[Sizes], padded: Sizes
 ) -> list[dict[str, Array]]:
-    """The outputs of each request, padding cut away: views into the batch's outputs, no copies."""
-    if len(rows) == 1:
+    """The outputs of each request, the padding to `padded` cut away: views into the batch's outputs."""
+    if len(rows) == 1 and tail(sizes[0]) == tail(padded):
         return [dict(outputs)]
     for name, array in outputs.items():
         if array.shape[0] != sum(rows):

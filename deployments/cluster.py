@@ -39,6 +39,7 @@ CONNECT_TIMEOUT_S = 2.0
 STOP_TIMEOUT_S = 20.0
 HEADER_TIMEOUT_S = 30
 IDLE_TIMEOUT_S = 3600  # of a connection kept open between requests
+RETRY_BYTES = 64 << 10  # of a request, headers included
 MAX_MESSAGE = 256 << 20  # between replicas; Ray's own default refuses tensors over 4 MiB
 
 
@@ -118,6 +119,11 @@ class LocalCluster:
             "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(self._folder / "server-state"),
             "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
             "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "10",
+            # Inference changes nothing: what a gateway took with it when it died, or could not do because
+            # it ends, goes to another one, once, and only if the whole request lies in HAProxy's buffer.
+            "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response 503",
+            "RAY_SERVE_HAPROXY_RETRIES": "1",
+            "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(RETRY_BYTES),
         }
         return flags | {
             "RAY_SERVE_HAPROXY_BINARY_PATH": str(HAPROXY),

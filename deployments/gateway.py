@@ -19,6 +19,7 @@ from deployments.arguments import request_of
 from deployments.backends import Backend, Replicas
 from deployments.http import HttpApp
 from deployments.model import ModelHost
+from deployments.watch import watch
 from engines.artifact import Artifact, Repository
 from headrace.config import Config, ModelConfig
 from headrace.errors import DeadlinePassed, HeadraceError, NotFound
@@ -34,6 +35,7 @@ class Served:
     artifact: Artifact
     backend: Backend
     is_cached: bool
+    timeout_s: float | None  # of requests that bring none
 
     @property
     def signature(self) -> Signature:
@@ -66,21 +68,27 @@ class Gateway:
         self._config = Config.model_validate(config)
         self._models: dict[str, dict[str, Served]] = {}
         self._responses = self._open_cache()
+        self._hosts: list[ModelHost] = []
         repository = Repository(Path(self._config.repository))
         for name, model in self._config.models.items():
             self._models[name] = {}
             for version in chosen_versions(repository, name, model):
                 artifact = repository.open(name, version)
                 backend = await self._backend(artifact, model)
-                self._models[name][version] = Served(artifact, backend, model.cache)
+                timeout_s = None if model.timeout_ms is None else model.timeout_ms / 1000
+                self._models[name][version] = Served(artifact, backend, model.cache, timeout_s)
         queues = {
             (name, v): served.backend for name, all_ in self._models.items() for v, served in all_.items()
         }
-        self._reporter = asyncio.create_task(metrics.report_queues(queues))
+        self._tasks = [
+            asyncio.create_task(metrics.report_queues(queues)),
+            asyncio.create_task(watch(self._hosts)),
+        ]
 
     async def __del__(self) -> None:
         """Serve awaits this when the replica stops: answer what was accepted, write what is to be kept."""
-        self._reporter.cancel()
+        for task in self._tasks:
+            task.cancel()
         for versions in self._models.values():
             await asyncio.gather(*(served.backend.close() for served in versions.values()))
         if self._responses is not None:
@@ -131,10 +139,13 @@ class Gateway:
     async def _run(self, served: Served, request: InferRequest, started: float) -> Ran:
         sizes = served.signature.check(request.inputs)
         served.signature.check_outputs(request.outputs)
-        deadline = started + request.timeout_s if request.timeout_s else None
+        timeout_s = request.timeout_s or served.timeout_s
+        deadline = started + timeout_s if timeout_s else None
 
         async def run() -> Ran:
-            return await served.backend.infer(request.inputs, sizes, request.outputs, deadline)
+            return await served.backend.infer(
+                request.inputs, sizes, request.outputs, deadline, request.priority
+            )
 
         if self._responses is None or not served.is_cached or request.cache == "bypass":
             return await run()
@@ -195,13 +206,14 @@ class Gateway:
 
     async def _backend(self, artifact: Artifact, model: ModelConfig) -> Backend:
         if model.placement == "inline":
-            host = ModelHost(artifact, model)
+            host = ModelHost(artifact, model, share=self._config.gateways)
             await host.start()
+            self._hosts.append(host)
             return host
         manifest = artifact.manifest
         return Replicas(
             serve.get_app_handle(app_name(manifest.name, manifest.version)),
             max_calls=2 * model.replicas,
             max_pack=2 * model.batching.max_batch,
-            max_queue=model.batching.max_queue,
+            max_queue=max(1, -(-model.batching.max_queue // self._config.gateways)),
         )

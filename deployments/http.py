@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from headrace import __version__
 from headrace.config import LimitsConfig
-from headrace.errors import HeadraceError, SlowBody, TooLarge
+from headrace.errors import HeadraceError, Overloaded, SlowBody, TooLarge
 from headrace.requests import InferRequest, Timings
 from protocol import paths, rest
 from protocol.limits import Limits, decompress
@@ -142,8 +143,8 @@ class HttpApp:
 
 def _error_headers(err: HeadraceError) -> dict[str, str]:
     headers = dict(_JSON)
-    if err.status == 429:
-        headers["retry-after"] = "1"
+    if isinstance(err, Overloaded):
+        headers["retry-after"] = str(max(1, math.ceil(err.retry_after_s)))  # whole seconds, by HTTP
     if isinstance(err, SlowBody | TooLarge):
         headers["connection"] = "close"  # the rest of the body is not read
     return headers

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,61 +14,86 @@ from typing import Any
 
 from ray import serve
 
-from batching.batcher import Answer, Batcher, run_group
+from batching.batcher import Batcher
+from batching.execute import Batch, Result, run_group
 from batching.queue import Item
-from batching.shapes import Sizes, can_pad
+from batching.service import ServiceTime
+from batching.shapes import Sizes, can_pad, elements
 from deployments import metrics
+from deployments.watch import watch
 from engines.artifact import Artifact, Repository
+from engines.base import Engine
+from engines.examples import example_inputs
 from engines.load import load
 from headrace.config import BatchingConfig, Config, ModelConfig
 from headrace.errors import EngineFailed, HeadraceError
-from headrace.metrics import BATCH_FILL, BATCH_ROWS
+from headrace.metrics import BATCH_FILL, BATCH_ROWS, BATCH_SERVICE, BATCH_WAIT
 from headrace.requests import Ran
 from headrace.tensors import TensorMap
 
 _log = logging.getLogger(__name__)
+_ENGINE_NICE = 5  # below what answers requests: a refusal does not wait for a batch's time slice
 
 
-def resolve(batching: BatchingConfig, artifact: Artifact) -> BatchingConfig:
-    """`auto` grouping replaced by what the manifest recommends."""
-    if batching.grouping != "auto":
-        return batching
+def resolve(batching: BatchingConfig, artifact: Artifact, share: int = 1) -> BatchingConfig:
+    """`auto` grouping replaced by what the manifest recommends, and one gateway's share of the queue."""
     manifest = artifact.manifest
-    grouping = "nearest" if manifest.grouping == "nearest" and can_pad(manifest.signature) else "exact"
-    return batching.model_copy(update={"grouping": grouping})
+    grouping = batching.grouping
+    if grouping == "auto":
+        grouping = "nearest" if manifest.grouping == "nearest" and can_pad(manifest.signature) else "exact"
+    return batching.model_copy(
+        update={"grouping": grouping, "max_queue": max(1, -(-batching.max_queue // share))}
+    )
 
 
 class ModelHost:
     """An engine with its batcher; every group passes through `@serve.batch` on its way to the engine.
 
     There is one lane, a function under `@serve.batch`, per permit: at most one group is in a lane at
-    a time, so that Serve's queue can neither split a group nor mix two.
+    a time, so that Serve's queue can neither split a group nor mix two. `share` is the number of hosts
+    that the model's queue is divided over.
     """
 
-    def __init__(self, artifact: Artifact, config: ModelConfig) -> None:
+    def __init__(self, artifact: Artifact, config: ModelConfig, share: int = 1) -> None:
         self.artifact = artifact
         self.signature = artifact.manifest.signature
         self._config = config
-        self._batching = resolve(config.batching, artifact)
+        self._batching = resolve(config.batching, artifact, share)
         self._tags = {"model": artifact.manifest.name, "version": artifact.manifest.version}
-        self._threads = ThreadPoolExecutor(self._batching.permits, thread_name_prefix="engine")
+        self._threads = ThreadPoolExecutor(
+            self._batching.permits, thread_name_prefix="engine", initializer=_step_back
+        )
 
     async def start(self) -> None:
         """Load the engine and warm it up, both on the engine's own thread."""
         loop = asyncio.get_running_loop()
         self._engine = await loop.run_in_executor(self._threads, load, self.artifact, self._config.threads)
-        await loop.run_in_executor(self._threads, self._engine.warm_up)
+        service = await loop.run_in_executor(
+            self._threads, known_times, self._engine, self.artifact, self._config.threads
+        )
         self._lanes = [self._lane(permit) for permit in range(self._batching.permits)]
-        self._batcher = Batcher(self.signature, self._run_group, self._batching, self._observe)
+        self._batcher = Batcher(self.signature, self._run_group, self._batching, service, self._observe)
 
     async def infer(
-        self, inputs: TensorMap, sizes: Sizes, outputs: tuple[str, ...], deadline: float | None
+        self,
+        inputs: TensorMap,
+        sizes: Sizes,
+        outputs: tuple[str, ...],
+        deadline: float | None,
+        priority: int = 0,
     ) -> Ran:
-        return await self._batcher.submit(inputs, sizes, outputs, deadline)
+        return await self._batcher.submit(inputs, sizes, outputs, deadline, priority)
 
     @property
     def num_waiting_rows(self) -> int:
         return self._batcher.num_waiting_rows
+
+    def hung(self) -> float | None:
+        """The seconds that a batch has run for, when the engine must have hung."""
+        return self._batcher.hung()
+
+    def abandon(self, why: str) -> None:
+        self._batcher.abandon(why)
 
     async def close(self) -> None:
         """Answer what was accepted, then let go of the engine."""
@@ -74,7 +102,7 @@ class ModelHost:
         self._threads.shutdown(wait=False)
 
     def _lane(self, permit: int) -> Any:
-        async def run_batch(items: list[Item]) -> list[Answer | HeadraceError]:
+        async def run_batch(items: list[Item]) -> list[Result]:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(
                 self._threads, run_group, self._engine.run, self.signature, items
@@ -84,14 +112,41 @@ class ModelHost:
         run_batch.__name__ = f"{self._tags['model']}_{self._tags['version']}_lane{permit}"
         return serve.batch(max_batch_size=self._batching.max_batch, batch_wait_timeout_s=0)(run_batch)
 
-    async def _run_group(self, items: Sequence[Item], permit: int) -> Sequence[Answer | HeadraceError]:
+    async def _run_group(self, items: Sequence[Item], permit: int) -> Sequence[Result]:
         lane = self._lanes[permit]
-        answers: list[Answer | HeadraceError] = await asyncio.gather(*(lane(item) for item in items))
-        return answers
+        results: list[Result] = await asyncio.gather(*(lane(item) for item in items))
+        return results
 
-    def _observe(self, answer: Answer) -> None:
-        metrics.histogram(BATCH_ROWS).observe(answer.batch_rows, tags=self._tags)
-        metrics.histogram(BATCH_FILL).observe(answer.fill, tags=self._tags)
+    def _observe(self, batch: Batch, waited_s: float) -> None:
+        tags = {**self._tags, "group": batch.group}
+        metrics.histogram(BATCH_ROWS).observe(batch.rows, tags=tags)
+        metrics.histogram(BATCH_FILL).observe(batch.fill, tags=tags)
+        metrics.histogram(BATCH_WAIT).observe(waited_s, tags=tags)
+        metrics.histogram(BATCH_SERVICE).observe(batch.ran_s, tags=tags)
+
+
+def _step_back() -> None:
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _ENGINE_NICE)
+
+
+def known_times(engine: Engine, artifact: Artifact, threads: int) -> ServiceTime:
+    """Warm the engine up; what batches take by the manifest's table, then as the warm-up ran here."""
+    manifest = artifact.manifest
+    inputs = manifest.signature.inputs
+    points = [
+        (float(entry.batch * elements(inputs, entry.sizes)), entry.median_ms / 1000)
+        for entry in manifest.latencies
+        if entry.threads == threads
+    ]
+    engine.warm_up()
+    for sizes in manifest.warm_up:
+        example = example_inputs(manifest.signature, sizes)
+        started = time.perf_counter()
+        engine.run(example)
+        ran_s = time.perf_counter() - started
+        found = manifest.signature.check(example)
+        points.append((float(found.get("batch", 1) * elements(inputs, found)), ran_s))
+    return ServiceTime(points)
 
 
 class ModelReplica:
@@ -102,26 +157,32 @@ class ModelReplica:
     ) -> None:
         document = Config.model_validate(config)
         artifact = Repository(Path(document.repository)).open(model, version)
-        self._host = ModelHost(artifact, document.models[model])
+        entry = document.models[model]
+        self._host = ModelHost(artifact, entry, share=entry.replicas)
         await self._host.start()
-        self._reporter = asyncio.create_task(metrics.report_queues({(model, version): self._host}))
+        self._tasks = [
+            asyncio.create_task(metrics.report_queues({(model, version): self._host})),
+            asyncio.create_task(watch([self._host])),
+        ]
 
     async def __del__(self) -> None:
-        self._reporter.cancel()
+        for task in self._tasks:
+            task.cancel()
         await self._host.close()
 
     async def infer_packed(
-        self, requests: list[tuple[dict[str, Any], tuple[str, ...], float | None]]
+        self, requests: list[tuple[dict[str, Any], tuple[str, ...], float | None, int]]
     ) -> list[Ran | HeadraceError]:
-        """One answer or error per (inputs, outputs, seconds left until its deadline)."""
+        """One answer or error per (inputs, outputs, seconds left until its deadline, priority)."""
         return await asyncio.gather(*(self._infer(*request) for request in requests))
 
     async def _infer(
-        self, inputs: dict[str, Any], outputs: tuple[str, ...], left_s: float | None
+        self, inputs: dict[str, Any], outputs: tuple[str, ...], left_s: float | None, priority: int
     ) -> Ran | HeadraceError:
         deadline = None if left_s is None else asyncio.get_running_loop().time() + left_s
         try:
-            return await self._host.infer(inputs, self._host.signature.check(inputs), outputs, deadline)
+            sizes = self._host.signature.check(inputs)
+            return await self._host.infer(inputs, sizes, outputs, deadline, priority)
         except HeadraceError as err:
             return err
         except Exception:  # one request must not take the others of its pack with it

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from headrace.errors import ConfigRejected
 
@@ -54,14 +62,25 @@ class CacheConfig(_Part):
 
 class BatchingConfig(_Part):
     """`exact` stacks equal shapes only; `nearest` pads the oldest request and its nearest
-    neighbours in length to one shape; `auto` takes what the model's manifest recommends."""
+    neighbours in length to one shape; `buckets` pads each request to the smallest bucket that
+    holds it; `auto` takes what the model's manifest recommends."""
 
-    grouping: Literal["auto", "exact", "nearest"] = "auto"
+    grouping: Literal["auto", "exact", "nearest", "buckets"] = "auto"
+    buckets: list[dict[str, PositiveInt]] = []  # sizes of variable dimensions, for grouping "buckets"
     max_batch: int = Field(default=8, ge=1, le=4096)  # rows
     max_padding: float = Field(default=0.25, ge=0, lt=1)  # of a batch's elements, grouping "nearest"
     max_wait_ms: float = Field(default=0.0, ge=0, le=10_000)  # for a fuller group, when the engine is free
-    max_queue: int = Field(default=2048, ge=1)  # requests that may wait
+    max_queue: int = Field(default=2048, ge=1)  # requests of the model that may wait, all gateways together
     permits: int = Field(default=1, ge=1, le=16)  # groups in the engine at the same time
+    hang_s: float = Field(default=4.0, gt=0)  # a batch of at least this age and 10 times the usual has hung
+
+    @model_validator(mode="after")
+    def _buckets_agree(self) -> BatchingConfig:
+        if self.grouping == "buckets" and not self.buckets:
+            raise ValueError("grouping 'buckets' needs buckets, such as [{length: 16}, {length: 64}]")
+        if len({frozenset(bucket) for bucket in self.buckets}) > 1 or {} in self.buckets:
+            raise ValueError("every bucket must name the same variable dimensions, at least one")
+        return self
 
 
 class ModelConfig(_Part):
@@ -71,6 +90,7 @@ class ModelConfig(_Part):
     num_gpus: float = Field(default=0.0, ge=0)  # of each replica
     threads: int = Field(default=1, ge=1, le=256)  # of each engine
     cache: bool = True
+    timeout_ms: float | None = Field(default=None, gt=0)  # of requests that bring none
     batching: BatchingConfig = BatchingConfig()
 
 

@@ -15,7 +15,7 @@
     ├── ConfigRejected            400  config           a configuration or recipe is wrong
     └── GoalMissed                500  goal             optimization ended outside its budget
 
-Every class takes one message, so that errors survive the way between processes.
+Every class takes one message, and Overloaded a time, so that errors survive the way between processes.
 Messages carry no path of the server and no secret.
 """
 
@@ -61,8 +61,17 @@ class TooLarge(CallerError):
 
 
 class Overloaded(HeadraceError):
+    """`retry_after_s` is when the work that waits now will be done."""
+
     status = 429
     kind = "overloaded"
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message, retry_after_s)
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class EngineFailed(HeadraceError):

@@ -18,6 +18,7 @@ class MetricSpec:
 
 
 _MODEL = ("model", "version")
+_GROUP = (*_MODEL, "group")  # a batch's shape, its sizes rounded up to powers of two
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 _RATIO = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
@@ -35,13 +36,23 @@ QUEUE_DEPTH = MetricSpec(
     "Rows that wait in this replica: for its engine, or for replicas of the model.",
     _MODEL,
 )
-BATCH_ROWS = MetricSpec("headrace_batch_rows", "histogram", "Rows in an executed batch.", _MODEL, _ROWS)
+BATCH_ROWS = MetricSpec("headrace_batch_rows", "histogram", "Rows in an executed batch.", _GROUP, _ROWS)
 BATCH_FILL = MetricSpec(
     "headrace_batch_fill_ratio",
     "histogram",
     "Useful elements of an executed batch divided by all of its elements, padding included.",
-    _MODEL,
+    _GROUP,
     _RATIO,
+)
+BATCH_WAIT = MetricSpec(
+    "headrace_batch_wait_seconds",
+    "histogram",
+    "From the arrival of a batch's oldest request to its start in the engine.",
+    _GROUP,
+    _SECONDS,
+)
+BATCH_SERVICE = MetricSpec(
+    "headrace_batch_service_seconds", "histogram", "What the engine took for a batch.", _GROUP, _SECONDS
 )
 CACHE_REQUESTS = MetricSpec(
     "headrace_cache_requests_total",
@@ -56,4 +67,14 @@ CACHE_FAULTS = MetricSpec(
     "headrace_cache_faults_total", "counter", "Cache operations that failed and were treated as a miss.", ()
 )
 
-ALL = (REQUEST_LATENCY, QUEUE_DEPTH, BATCH_ROWS, BATCH_FILL, CACHE_REQUESTS, ERRORS, CACHE_FAULTS)
+ALL = (
+    REQUEST_LATENCY,
+    QUEUE_DEPTH,
+    BATCH_ROWS,
+    BATCH_FILL,
+    BATCH_WAIT,
+    BATCH_SERVICE,
+    CACHE_REQUESTS,
+    ERRORS,
+    CACHE_FAULTS,
+)

@@ -30,6 +30,7 @@ class InferRequest:
     timeout_s: float | None = None
     cache: CacheMode = "use"
     tenant: str = ""
+    priority: int = 0  # 1 goes first, larger numbers later; 0 is the default level
 
 
 @dataclass(frozen=True, slots=True)

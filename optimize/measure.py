@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from batching.shapes import can_pad, split, stack
+from batching.shapes import can_pad, largest, split, stack
 from engines.artifact import Artifact
 from engines.base import Engine
 from engines.manifest import SessionOptions, digest_of
@@ -263,9 +263,10 @@ def _alone_and_padded(
 ) -> Iterator[tuple[Array, Array]]:
     """For each row: what `first` answers to it alone, and `second` to all rows padded together."""
     signature = second.signature
-    batch, _ = stack(signature, examples)
     sizes = [signature.check(inputs) for inputs in examples]
-    answers = split(signature, second.run(batch), [1] * len(examples), sizes)
+    padded_to = largest(sizes)
+    batch = stack(signature, examples, padded_to)
+    answers = split(signature, second.run(batch), [1] * len(examples), sizes, padded_to)
     for inputs, padded in zip(examples, answers, strict=True):
         yield _flat(first.run(inputs)), _flat(padded)
 

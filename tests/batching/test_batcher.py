@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batching.batcher import Answer, Batcher, run_group
+from batching.batcher import Batcher
+from batching.execute import Batch, Result, run_group
 from batching.queue import Item
+from batching.service import ServiceTime
 from headrace.config import BatchingConfig
 from headrace.errors import (
     ConfigRejected,
     DeadlinePassed,
     EngineFailed,
-    HeadraceError,
+    EngineUnavailable,
     Overloaded,
     TensorRejected,
     TooLarge,
@@ -43,7 +45,7 @@ class Gate:
         self.open = asyncio.Event()
         self.groups: list[int] = []
 
-    async def run(self, items: Sequence[Item], permit: int) -> Sequence[Answer | HeadraceError]:
+    async def run(self, items: Sequence[Item], permit: int) -> Sequence[Result]:
         self.groups.append(len(items))
         await self.open.wait()
         return run_group(double, SIGNATURE, items)
@@ -53,10 +55,12 @@ def start(gate: Gate, **options: Any) -> Batcher:
     return Batcher(SIGNATURE, gate.run, BatchingConfig(**{"grouping": "nearest", **options}))
 
 
-def ask(batcher: Batcher, value: float, length: int = 3, timeout_s: float | None = None) -> asyncio.Task[Ran]:
+def ask(
+    batcher: Batcher, value: float, length: int = 3, timeout_s: float | None = None, priority: int = 0
+) -> asyncio.Task[Ran]:
     x = np.full((1, length), value, np.float32)
     deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
-    return asyncio.create_task(batcher.submit({"x": x}, SIGNATURE.check({"x": x}), (), deadline))
+    return asyncio.create_task(batcher.submit({"x": x}, SIGNATURE.check({"x": x}), (), deadline, priority))
 
 
 async def settle() -> None:
@@ -128,7 +132,7 @@ async def test_an_engine_that_breaks_fails_one_request_and_says_nothing_of_itsel
 async def test_a_group_that_cannot_be_run_at_all_answers_everyone_and_frees_its_permit() -> None:
     calls = 0
 
-    async def run(items: Sequence[Item], permit: int) -> Sequence[Answer | HeadraceError]:
+    async def run(items: Sequence[Item], permit: int) -> Sequence[Result]:
         nonlocal calls
         calls += 1
         if calls == 1:
@@ -249,10 +253,10 @@ async def test_a_listener_that_raises_does_not_stop_the_batches() -> None:
     gate = Gate()
     gate.open.set()
 
-    def listen(_: Answer) -> None:
+    def listen(batch: Batch, waited_s: float) -> None:
         raise ValueError("no metrics today")
 
-    batcher = Batcher(SIGNATURE, gate.run, BatchingConfig(grouping="exact"), listen)
+    batcher = Batcher(SIGNATURE, gate.run, BatchingConfig(grouping="exact"), None, listen)
     answers = await asyncio.gather(*(ask(batcher, float(n), length=n + 1) for n in range(3)))
     assert [float(ran.outputs["y"][0, 0]) for ran in answers] == [0, 2, 4]
 
@@ -275,7 +279,7 @@ async def test_closing_answers_what_was_accepted_and_refuses_the_rest() -> None:
     await settle()
     await batcher.close()
     assert (await accepted).outputs["y"][0, 0] == 2.0
-    with pytest.raises(Overloaded, match="shutting down"):
+    with pytest.raises(EngineUnavailable, match="shutting down"):
         await ask(batcher, 1.0)
 
 
@@ -283,3 +287,122 @@ async def test_nearest_is_refused_for_a_model_whose_outputs_cannot_be_cut_back()
     signature = Signature(SIGNATURE.inputs, (TensorSpec("y", "FP32", ("batch", "steps")),))
     with pytest.raises(ConfigRejected, match="use grouping 'exact'"):
         Batcher(signature, Gate().run, BatchingConfig(grouping="nearest"))
+
+
+def a_second_a_batch() -> ServiceTime:
+    return ServiceTime([(3.0, 1.0), (30.0, 1.0)])
+
+
+async def test_what_cannot_meet_its_deadline_is_refused_at_the_door_and_told_when_to_come_again() -> None:
+    gate = Gate()
+    batcher = Batcher(SIGNATURE, gate.run, BatchingConfig(grouping="exact", max_batch=1), a_second_a_batch())
+    tasks = [ask(batcher, 0.0), ask(batcher, 1.0), ask(batcher, 2.0)]
+    await settle()
+    with pytest.raises(Overloaded, match="after the request's timeout") as refused:
+        await ask(batcher, 3.0, timeout_s=2.0)
+    assert 2.9 < refused.value.retry_after_s <= 3.0  # one runs, two wait, a second each
+    patient = ask(batcher, 4.0, timeout_s=60.0)
+    gate.open.set()
+    assert (await patient).outputs["y"][0, 0] == 8.0
+    await asyncio.gather(*tasks)
+
+
+async def test_a_timeout_below_the_engines_own_time_is_told_so_at_once() -> None:
+    gate = Gate()
+    batcher = Batcher(SIGNATURE, gate.run, BatchingConfig(grouping="exact"), a_second_a_batch())
+    batcher._last_end = asyncio.get_running_loop().time()
+    with pytest.raises(DeadlinePassed, match=r"takes about 1\.000 s by itself"):
+        await ask(batcher, 3.0, timeout_s=0.5)
+    assert gate.groups == []
+
+
+async def test_a_higher_priority_is_let_in_where_the_usual_one_is_refused() -> None:
+    gate = Gate()
+    batcher = Batcher(SIGNATURE, gate.run, BatchingConfig(grouping="exact", max_batch=1), a_second_a_batch())
+    tasks = [ask(batcher, float(n)) for n in range(5)]
+    await settle()
+    urgent = ask(batcher, 9.0, timeout_s=3.0, priority=1)
+    with pytest.raises(Overloaded):
+        await ask(batcher, 3.0, timeout_s=3.0)
+    gate.open.set()
+    assert (await urgent).outputs["y"][0, 0] == 18.0
+    await asyncio.gather(*tasks)
+
+
+async def test_a_wrong_estimate_does_not_close_the_door_for_good() -> None:
+    gate = Gate()
+    gate.open.set()
+    batcher = Batcher(
+        SIGNATURE, gate.run, BatchingConfig(grouping="exact"), ServiceTime([(3.0, 100.0), (9.0, 100.0)])
+    )
+    for _ in range(3):  # idle for long: the first is let through, and each teaches
+        await ask(batcher, 1.0, timeout_s=5.0)
+        batcher._last_end = -1e9
+    assert batcher._service.expected_s(3) < 100.0
+
+
+async def test_what_became_too_late_while_it_waited_is_not_run() -> None:
+    gate = Gate()
+    service = ServiceTime([(3.0, 0.01), (30.0, 0.01)])
+    batcher = Batcher(SIGNATURE, gate.run, BatchingConfig(grouping="exact", max_batch=1), service)
+    busy = ask(batcher, 0.0)
+    await settle()
+    late = ask(batcher, 1.0, timeout_s=0.05)
+    await settle()
+    service.observe(3.0, 2.0)  # batches have become slow: nothing can end in time any more
+    gate.open.set()
+    with pytest.raises(DeadlinePassed):
+        await late
+    await busy
+    assert gate.groups == [1]
+
+
+async def test_batches_are_told_with_their_group_fill_and_wait() -> None:
+    gate = Gate()
+    told: list[tuple[Batch, float]] = []
+    batcher = Batcher(
+        SIGNATURE,
+        gate.run,
+        BatchingConfig(grouping="nearest"),
+        None,
+        lambda batch, waited_s: told.append((batch, waited_s)),
+    )
+    tasks = [ask(batcher, 0.0)]
+    await settle()
+    tasks += [ask(batcher, 1.0, length=9), ask(batcher, 1.0, length=10)]
+    gate.open.set()
+    await asyncio.gather(*tasks)
+    assert [(batch.group, batch.rows, batch.fill) for batch, _ in told] == [
+        ("length<=4", 1, 1.0),
+        ("length<=16", 2, 0.95),
+    ]
+    assert all(0 <= waited_s < 5 for _, waited_s in told)
+
+
+async def test_an_engine_that_hangs_is_noticed_and_its_callers_are_answered() -> None:
+    gate = Gate()
+    config = BatchingConfig(grouping="exact", max_batch=1, hang_s=0.01)
+    batcher = Batcher(SIGNATURE, gate.run, config)
+    inside, waiting = ask(batcher, 0.0), ask(batcher, 1.0)
+    await settle()
+    assert batcher.hung() is None
+    await asyncio.sleep(0.02)
+    assert (batcher.hung() or 0) >= 0.01
+    batcher.abandon("the engine has hung")
+    with pytest.raises(EngineFailed, match="hung"):
+        await inside
+    for task in (waiting, ask(batcher, 2.0)):
+        with pytest.raises(EngineUnavailable, match="hung"):
+            await task
+    gate.open.set()
+    await batcher.close()
+
+
+async def test_buckets_pad_to_one_shape_and_the_answer_is_cut_back() -> None:
+    gate = Gate()
+    gate.open.set()
+    batcher = start(gate, grouping="buckets", buckets=[{"length": 8}, {"length": 32}])
+    short, long = await asyncio.gather(ask(batcher, 1.0, length=3), ask(batcher, 2.0, length=20))
+    assert (short.outputs["y"].shape, long.outputs["y"].shape) == ((1, 3), (1, 20))
+    with pytest.raises(TensorRejected, match="no bucket holds"):
+        await ask(batcher, 1.0, length=33)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batching.queue import Item, WaitingQueue
-from headrace.errors import Overloaded
+from batching.queue import DEFAULT_LEVEL, LAST_LEVEL, Estimate, Item, WaitingQueue
+from headrace.errors import TensorRejected
 from headrace.tensors import Signature, TensorSpec
 
 SIGNATURE = Signature(
@@ -15,10 +15,19 @@ SIGNATURE = Signature(
 
 
 def queue(
-    can_pad: bool = True, max_batch: int = 4, max_padding: float = 0.25, max_queue: int = 99
+    can_pad: bool = True,
+    max_batch: int = 4,
+    max_padding: float = 0.25,
+    max_queue: int = 99,
+    buckets: tuple[int, ...] = (),
 ) -> WaitingQueue:
     return WaitingQueue(
-        SIGNATURE, can_pad=can_pad, max_batch=max_batch, max_padding=max_padding, max_queue=max_queue
+        SIGNATURE,
+        can_pad=can_pad,
+        max_batch=max_batch,
+        max_padding=max_padding,
+        max_queue=max_queue,
+        buckets=[{"length": length} for length in buckets],
     )
 
 
@@ -28,9 +37,10 @@ def item(
     at: float = 0.0,
     deadline: float | None = None,
     outputs: tuple[str, ...] = (),
+    priority: int = DEFAULT_LEVEL,
 ) -> Item:
     inputs = {"ids": np.zeros((rows, length), np.int64)}
-    return Item(inputs, outputs, {"batch": rows, "length": length}, rows, at, deadline, None)
+    return Item(inputs, outputs, {"batch": rows, "length": length}, rows, at, deadline, None, priority)
 
 
 def fill(waiting: WaitingQueue, *items: Item) -> None:
@@ -42,8 +52,12 @@ def lengths(group: list[Item]) -> list[int]:
     return sorted(one.sizes["length"] for one in group)
 
 
+def takes(seconds: float) -> Estimate:
+    return lambda _elements: seconds
+
+
 def leave(waiting: WaitingQueue, now: float = 0.0) -> list[Item]:
-    return waiting.next_group(now, max_wait_s=0.0, run_s=0.0)
+    return waiting.next_group(now, max_wait_s=0.0, estimate=takes(0.0))
 
 
 def test_the_oldest_leaves_with_its_nearest_neighbours_in_length() -> None:
@@ -92,40 +106,40 @@ def test_a_request_of_zero_rows_goes_alone() -> None:
 def test_a_full_group_leaves_before_its_age() -> None:
     waiting = queue(max_batch=2)
     waiting.add(item(8))
-    assert waiting.next_group(0.5, max_wait_s=1.0, run_s=0.0) == []
+    assert waiting.next_group(0.5, max_wait_s=1.0, estimate=takes(0.0)) == []
     waiting.add(item(8, at=0.5))
-    assert len(waiting.next_group(0.5, max_wait_s=1.0, run_s=0.0)) == 2
+    assert len(waiting.next_group(0.5, max_wait_s=1.0, estimate=takes(0.0))) == 2
 
 
 def test_an_aged_group_leaves_though_it_is_not_full() -> None:
     waiting = queue()
     waiting.add(item(8))
-    assert waiting.due_at(max_wait_s=1.0, run_s=0.0) == 1.0
-    assert len(waiting.next_group(1.0, max_wait_s=1.0, run_s=0.0)) == 1
-    assert waiting.due_at(max_wait_s=1.0, run_s=0.0) is None
+    assert waiting.due_at(0.0, max_wait_s=1.0, estimate=takes(0.0)) == 1.0
+    assert len(waiting.next_group(1.0, max_wait_s=1.0, estimate=takes(0.0))) == 1
+    assert waiting.due_at(0.0, max_wait_s=1.0, estimate=takes(0.0)) is None
 
 
 def test_a_near_deadline_lets_a_group_go() -> None:
     waiting = queue()
     waiting.add(item(8, deadline=0.5))
-    assert waiting.due_at(max_wait_s=1.0, run_s=0.1) == pytest.approx(0.3)
-    assert waiting.next_group(0.2, max_wait_s=1.0, run_s=0.1) == []
-    assert len(waiting.next_group(0.3, max_wait_s=1.0, run_s=0.1)) == 1
+    assert waiting.due_at(0.0, max_wait_s=1.0, estimate=takes(0.1)) == pytest.approx(0.3)
+    assert waiting.next_group(0.2, max_wait_s=1.0, estimate=takes(0.1)) == []
+    assert len(waiting.next_group(0.3, max_wait_s=1.0, estimate=takes(0.1))) == 1
 
 
 def test_a_full_group_leaves_past_an_older_one_that_still_waits() -> None:
     waiting = queue(can_pad=False, max_batch=2)
     fill(waiting, item(9), item(8), item(8))
-    assert lengths(waiting.next_group(0.1, max_wait_s=1.0, run_s=0.0)) == [8, 8]
-    assert waiting.next_group(0.1, max_wait_s=1.0, run_s=0.0) == []
+    assert lengths(waiting.next_group(0.1, max_wait_s=1.0, estimate=takes(0.0))) == [8, 8]
+    assert waiting.next_group(0.1, max_wait_s=1.0, estimate=takes(0.0)) == []
 
 
 def test_a_near_deadline_far_from_the_oldest_lets_its_own_neighbours_go() -> None:
     waiting = queue()
     fill(waiting, item(5), item(90, deadline=0.5), item(91))
-    assert waiting.due_at(max_wait_s=1.0, run_s=0.1) == pytest.approx(0.3)
-    assert lengths(waiting.next_group(0.3, max_wait_s=1.0, run_s=0.1)) == [90, 91]
-    assert waiting.next_group(0.3, max_wait_s=1.0, run_s=0.1) == []
+    assert waiting.due_at(0.0, max_wait_s=1.0, estimate=takes(0.1)) == pytest.approx(0.3)
+    assert lengths(waiting.next_group(0.3, max_wait_s=1.0, estimate=takes(0.1))) == [90, 91]
+    assert waiting.next_group(0.3, max_wait_s=1.0, estimate=takes(0.1)) == []
 
 
 def test_padding_is_counted_in_every_dimension() -> None:
@@ -150,15 +164,64 @@ def test_a_discarded_request_lets_go_of_its_tensors() -> None:
         waiting.add(gone)
         waiting.discard(gone)
         assert gone.inputs == {}
-    assert len(waiting._arrivals) < 50
+    assert len(waiting._line) < 50
 
 
-def test_a_full_queue_refuses_and_keeps_what_it_has() -> None:
-    waiting = queue(max_queue=2)
-    fill(waiting, item(8), item(8))
-    with pytest.raises(Overloaded, match="2 requests are waiting"):
-        waiting.add(item(8))
-    assert len(leave(waiting)) == 2
+def test_a_full_queue_has_no_room_and_its_last_tenth_is_for_those_that_go_first() -> None:
+    waiting = queue(max_queue=10)
+    fill(waiting, *(item(8) for _ in range(9)))
+    assert not waiting.has_room(DEFAULT_LEVEL)
+    assert waiting.has_room(1)
+    waiting.add(item(8, priority=1))
+    assert not waiting.has_room(1)
+
+
+def test_a_higher_priority_leaves_first_and_finds_only_its_like_ahead() -> None:
+    waiting = queue(can_pad=False, max_batch=1)
+    usual, urgent, later = item(8, at=0.0), item(9, at=0.5, priority=1), item(7, at=0.6, priority=1)
+    fill(waiting, usual, urgent, later)
+    assert waiting.ahead_of(1) == (2, 16)
+    assert waiting.ahead_of(DEFAULT_LEVEL) == (3, 24)
+    assert [leave(waiting, 0.7) for _ in range(3)] == [[urgent], [later], [usual]]
+
+
+def test_the_lowest_priority_is_passed_by_newcomers_for_a_bounded_time() -> None:
+    waiting = queue(can_pad=False, max_batch=1)
+    lowest = item(5, at=0.0, priority=LAST_LEVEL)
+    waiting.add(lowest)
+    for second in range(1, 20):
+        waiting.add(item(8, at=float(second)))
+        if leave(waiting, float(second)) == [lowest]:
+            break
+    assert second == 6  # as if it had come six seconds later
+
+
+def test_a_batch_is_only_as_large_as_its_deadlines_allow() -> None:
+    waiting = queue(max_batch=4)
+    fill(waiting, item(10, deadline=2.5), *(item(10) for _ in range(3)))
+    per_row = lambda elements: elements / 10  # noqa: E731 - a second a row
+    assert len(waiting.next_group(0.0, max_wait_s=0.0, estimate=per_row)) == 2
+    assert len(waiting.next_group(0.0, max_wait_s=0.0, estimate=per_row)) == 2
+
+
+def test_a_neighbour_in_a_hurry_keeps_the_batch_small() -> None:
+    waiting = queue(max_batch=4)
+    fill(waiting, item(10), item(10, deadline=2.5), item(10), item(10))
+    assert len(waiting.next_group(0.0, max_wait_s=0.0, estimate=lambda elements: elements / 10)) == 2
+
+
+def test_a_bucket_is_padded_to_its_size_and_never_mixed_with_another() -> None:
+    waiting = queue(buckets=(32, 8))
+    fill(waiting, item(5), item(9), item(8), item(31))
+    group = leave(waiting)
+    assert lengths(group) == [5, 8]
+    assert [one.target for one in group] == [{"batch": 1, "length": 8}] * 2
+    assert lengths(leave(waiting)) == [9, 31]
+
+
+def test_what_no_bucket_holds_is_told_the_largest() -> None:
+    with pytest.raises(TensorRejected, match=r"no bucket holds the sizes .*33.*the largest are .*32"):
+        queue(buckets=(8, 32)).add(item(33))
 
 
 def test_a_discarded_request_is_not_run() -> None:

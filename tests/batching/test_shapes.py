@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batching.shapes import can_pad, elements, split, stack
+from batching.shapes import bucket_of, can_pad, elements, largest, split, stack
 from headrace.errors import EngineFailed
 from headrace.tensors import Signature, TensorSpec
 
@@ -36,32 +36,41 @@ def echo(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 @given(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 9)), min_size=1, max_size=6))
 def test_each_request_gets_what_it_would_get_alone(shapes: list[tuple[int, int]]) -> None:
     requests = [request(rows, length) for rows, length in shapes]
-    batch, fill = stack(TEXT, requests)
-    answers = split(
-        TEXT,
-        echo(batch),
-        [rows for rows, _ in shapes],
-        [{"batch": rows, "length": length} for rows, length in shapes],
-    )
+    sizes = [{"batch": rows, "length": length} for rows, length in shapes]
+    padded = largest(sizes)
+    batch = stack(TEXT, requests, padded)
+    answers = split(TEXT, echo(batch), [rows for rows, _ in shapes], sizes, padded)
     for one, answer in zip(requests, answers, strict=True):
         alone = echo(one)
         assert {name: array.shape for name, array in answer.items()} == {
             name: array.shape for name, array in alone.items()
         }
         assert all(np.array_equal(answer[name], alone[name]) for name in alone)
-    assert 0 < fill <= 1
-
-
-def test_fill_is_useful_elements_over_all_elements() -> None:
-    _, fill = stack(TEXT, [request(1, 4), request(1, 8)])
-    assert fill == (4 + 8) / 16
 
 
 def test_a_single_request_is_not_copied() -> None:
     one = request(2, 5)
-    batch, fill = stack(TEXT, [one])
+    batch = stack(TEXT, [one], {"batch": 2, "length": 5})
     assert batch["ids"] is one["ids"]
-    assert fill == 1.0
+
+
+def test_a_single_request_is_padded_to_its_bucket_and_cut_back() -> None:
+    sizes = [{"batch": 2, "length": 5}]
+    bucket = bucket_of(sizes[0], [{"length": 4}, {"length": 8}])
+    assert bucket == {"batch": 2, "length": 8}
+    batch = stack(TEXT, [request(2, 5)], bucket)
+    assert batch["ids"].shape == (2, 8)
+    (answer,) = split(TEXT, echo(batch), [2], sizes, bucket)
+    assert np.array_equal(answer["states"], echo(request(2, 5))["states"])
+
+
+def test_no_bucket_holds_what_is_larger_than_all() -> None:
+    assert bucket_of({"batch": 1, "length": 9}, [{"length": 4}, {"length": 8}]) is None
+    assert bucket_of({"batch": 1, "length": 9, "height": 3}, [{"length": 16}]) == {
+        "batch": 1,
+        "length": 16,
+        "height": 3,
+    }
 
 
 def test_padding_uses_the_value_of_the_spec_and_empty_bytes_for_text() -> None:
@@ -74,7 +83,7 @@ def test_padding_uses_the_value_of_the_spec_and_empty_bytes_for_text() -> None:
     )
     short = {"ids": np.ones((1, 1), np.int64), "words": np.array([[b"a"]], dtype=object)}
     long = {"ids": np.ones((1, 2), np.int64), "words": np.array([[b"a", b"b"]], dtype=object)}
-    batch, _ = stack(signature, [short, long])
+    batch = stack(signature, [short, long], {"batch": 1, "length": 2})
     assert batch["ids"].tolist() == [[1, 7], [1, 1]]
     assert batch["words"].tolist() == [[b"a", b""], [b"a", b"b"]]
 
@@ -89,7 +98,7 @@ def test_padding_is_refused_when_an_output_cannot_be_cut_back() -> None:
 def test_an_output_whose_rows_are_not_the_batchs_is_an_error() -> None:
     sizes = [{"batch": 1, "length": 2}] * 2
     with pytest.raises(EngineFailed, match="has 1 rows for a batch of 2"):
-        split(TEXT, {"pooled": np.zeros((1, 2), np.float32)}, [1, 1], sizes)
+        split(TEXT, {"pooled": np.zeros((1, 2), np.float32)}, [1, 1], sizes, sizes[0])
 
 
 def test_elements_counts_one_row() -> None:

@@ -11,7 +11,14 @@ import pytest
 
 from deployments.backends import PACK_BYTES, Replicas
 from deployments.load import infer_request
-from headrace.errors import DeadlinePassed, EngineUnavailable, HeadraceError, Overloaded, TensorRejected
+from headrace.errors import (
+    DeadlinePassed,
+    EngineFailed,
+    EngineUnavailable,
+    HeadraceError,
+    Overloaded,
+    TensorRejected,
+)
 from headrace.requests import Ran
 from tests.conftest import Running
 
@@ -32,7 +39,7 @@ class Handle:
         await self.open.wait()
         return [
             TensorRejected("negative") if inputs["x"][0, 0] < 0 else Ran({"y": inputs["x"] * 2})
-            for inputs, _, _ in message
+            for inputs, *_ in message
         ]
 
 
@@ -82,6 +89,64 @@ async def test_a_failed_call_is_tried_once_more() -> None:
     handle.open.set()
     backend = Replicas(handle, max_calls=1, max_pack=9, max_queue=99)
     assert (await ask(backend, 3.0)).outputs["y"][0, 0] == 6.0
+
+
+async def test_only_what_a_replica_could_not_do_is_tried_once_more() -> None:
+    class Ending(Handle):
+        async def remote(self, message: list[Any]) -> list[Ran | HeadraceError]:
+            answers = await super().remote(message)
+            if len(self.packs) == 1:
+                answers[1] = EngineUnavailable("this replica is being replaced")
+                answers[2] = EngineFailed("its batch hung")
+            return answers
+
+    handle = Ending()
+    backend = Replicas(handle, max_calls=1, max_pack=9, max_queue=99)
+    tasks = [ask(backend, 0.0)]
+    await settle()
+    handle.packs.clear()
+    tasks += [ask(backend, float(n)) for n in range(1, 5)]
+    handle.open.set()
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [Ran, Ran, Ran, EngineFailed, Ran]
+    assert handle.packs == [4, 1]
+
+
+async def test_retries_end_with_the_budget() -> None:
+    handle = Handle(failures=10_000)
+    backend = Replicas(handle, max_calls=1, max_pack=1, max_queue=999)
+    for _ in range(500):
+        with pytest.raises(EngineUnavailable):
+            await ask(backend, 1.0)
+    assert 500 + 100 <= len(handle.packs) <= 500 + 100 + 0.2 * 500
+
+
+async def test_what_is_past_its_deadline_is_not_tried_again() -> None:
+    class Late(Handle):
+        async def remote(self, message: list[Any]) -> list[Ran | HeadraceError]:
+            await super().remote(message)
+            raise ConnectionError("the replica died")
+
+    handle = Late()
+    backend = Replicas(handle, max_calls=1, max_pack=9, max_queue=99)
+    with pytest.raises(DeadlinePassed):
+        await ask(backend, 3.0, timeout_s=0.02)
+    handle.open.set()
+    await backend.close()
+    assert handle.packs == [1]
+
+
+async def test_work_under_way_counts_towards_the_bound() -> None:
+    handle = Handle()
+    backend = Replicas(handle, max_calls=1, max_pack=4, max_queue=3)
+    tasks = [ask(backend, 0.0)]
+    await settle()
+    tasks += [ask(backend, 1.0), ask(backend, 2.0)]
+    await settle()
+    with pytest.raises(Overloaded, match="3 requests are waiting"):
+        await ask(backend, 3.0)
+    handle.open.set()
+    await asyncio.gather(*tasks)
 
 
 async def test_replicas_that_stay_away_are_said_to_be_unavailable() -> None:

@@ -64,7 +64,7 @@ def test_the_builders_make_applications_for_serve_itself(running: Running, tmp_p
         app.model_app({"config": str(file), "model": "far", "version": "1"}), name="built", route_prefix=None
     )
     try:
-        assert len(handle.infer_packed.remote([({"x": X}, (), None)]).result(timeout_s=30)) == 1
+        assert len(handle.infer_packed.remote([({"x": X}, (), None, 0)]).result(timeout_s=30)) == 1
         app.deploy(running.server.config)
         assert "built" in serve.status().applications  # not ours: it stays
     finally:

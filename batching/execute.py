@@ -1,0 +1,102 @@
+"""One group through the engine: stacked, run, split; a request that breaks it fails alone (blocking)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from batching.queue import Item
+from batching.shapes import Sizes, elements, largest, split, stack
+from headrace.errors import DeadlinePassed, EngineFailed, HeadraceError
+from headrace.tensors import Array, Signature, TensorMap
+
+_log = logging.getLogger(__name__)
+
+RunEngine = Callable[[TensorMap, tuple[str, ...]], dict[str, Array]]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch that ran: what it held and how long it took."""
+
+    group: str  # its shape, coarse enough to be a metric's label
+    rows: int
+    useful: int  # elements
+    elements: int  # padding included
+    ran_s: float
+
+    @property
+    def fill(self) -> float:
+        return self.useful / self.elements if self.elements else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One request's outputs, and the batch it ran in."""
+
+    outputs: TensorMap
+    batch: Batch
+
+
+Result = Answer | HeadraceError
+
+
+def run_group(
+    run: RunEngine, signature: Signature, items: Sequence[Item], clock: Callable[[], float] = time.monotonic
+) -> list[Result]:
+    """An answer or an error for each of one group, run as one batch.
+
+    Requests that nobody waits for any more are left out. When the batch fails it is halved until the
+    request that breaks it runs alone: 2 log2(n) + 1 calls for one among n. The halves are padded as the
+    whole was, so that the others get the answers they would have got.
+    """
+    now = clock()
+    answers: dict[int, Result] = {}
+    wanted: list[int] = []
+    for at, item in enumerate(items):
+        if item.is_wanted(now):
+            wanted.append(at)
+        else:
+            answers[at] = DeadlinePassed("the request's timeout passed before it could run")
+    if wanted:
+        sizes = items[wanted[0]].target or largest([items[at].sizes for at in wanted])
+        found = _run([items[at] for at in wanted], run, signature, sizes)
+        answers.update(zip(wanted, found, strict=True))
+    return [answers[at] for at in range(len(items))]
+
+
+def _run(items: Sequence[Item], run: RunEngine, signature: Signature, sizes: Sizes) -> list[Result]:
+    try:
+        return list(_run_together(items, run, signature, sizes))
+    except HeadraceError as err:
+        if len(items) == 1:
+            return [err]
+    except Exception as err:
+        if len(items) == 1:
+            _log.exception("the engine raised")
+            failure = EngineFailed("the engine failed on this request; the server's log says why")
+            failure.__cause__ = err
+            return [failure]
+    half = len(items) // 2
+    return [answer for part in (items[:half], items[half:]) for answer in _run(part, run, signature, sizes)]
+
+
+def _run_together(items: Sequence[Item], run: RunEngine, signature: Signature, sizes: Sizes) -> list[Answer]:
+    started = time.perf_counter()
+    batch = stack(signature, [item.inputs for item in items], sizes)
+    outputs = run(batch, items[0].outputs)
+    parts = split(signature, outputs, [item.rows for item in items], [item.sizes for item in items], sizes)
+    ran_s = time.perf_counter() - started
+    rows = sum(item.rows for item in items)
+    useful = sum(item.rows * elements(signature.inputs, item.sizes) for item in items)
+    total = rows * elements(signature.inputs, sizes)
+    ran = Batch(group_label(sizes), rows, useful, total, ran_s)
+    return [Answer(part, ran) for part in parts]
+
+
+def group_label(sizes: Sizes) -> str:
+    """The shape of a row, each size rounded up to a power of two: "length<=64"; "" when all is fixed."""
+    named = [(dim, size) for dim, size in sizes.items() if dim != "batch"]
+    return ",".join(f"{dim}<={1 << max(0, size - 1).bit_length()}" for dim, size in named)

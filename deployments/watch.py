@@ -1,0 +1,42 @@
+"""An engine that hangs cannot be stopped from within: its callers are answered, then the process ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+_log = logging.getLogger(__name__)
+_PERIOD_S = 0.25
+_FAREWELL_S = 0.5  # for the answers to leave
+_EXIT_CODE = 70  # EX_SOFTWARE
+
+
+class Watched(Protocol):
+    def hung(self) -> float | None: ...
+    def abandon(self, why: str) -> None: ...
+
+
+def _end_process() -> None:
+    os._exit(_EXIT_CODE)  # the hung thread would keep an orderly exit waiting
+
+
+async def watch(hosts: Iterable[Watched], end: Callable[[], None] = _end_process) -> None:
+    """Look after the engines of this process until cancelled; Serve starts a new process for one that ended.
+
+    What was in the hung engine fails, since one of it may be what made it hang. What waited is told to
+    try elsewhere, which HAProxy and the gateways do.
+    """
+    hosts = list(hosts)
+    while True:
+        await asyncio.sleep(_PERIOD_S)
+        ages = {host: ran_s for host in hosts if (ran_s := host.hung()) is not None}
+        if not ages:
+            continue
+        _log.error("an engine has run one batch for %.1f s; this replica is replaced", max(ages.values()))
+        for host in hosts:
+            host.abandon("the engine has hung and its replica is being replaced; try again")
+        await asyncio.sleep(_FAREWELL_S)
+        end()

@@ -1,0 +1,39 @@
+"""A hung engine is noticed, its callers are answered, and the process ends."""
+
+from __future__ import annotations
+
+import asyncio
+
+from deployments.watch import watch
+
+
+class Host:
+    def __init__(self) -> None:
+        self.ran_s: float | None = None
+        self.told = ""
+
+    def hung(self) -> float | None:
+        return self.ran_s
+
+    def abandon(self, why: str) -> None:
+        self.told = why
+
+
+async def test_all_hosts_of_the_process_are_given_up_before_it_ends() -> None:
+    well, hung, ended = Host(), Host(), asyncio.Event()
+    task = asyncio.create_task(watch([well, hung], end=ended.set))
+    hung.ran_s = 9.0
+    async with asyncio.timeout(10):
+        await ended.wait()
+    task.cancel()
+    assert "has hung" in hung.told
+    assert "has hung" in well.told  # its work may go elsewhere, too
+
+
+async def test_nothing_ends_while_all_is_well() -> None:
+    host, ended = Host(), asyncio.Event()
+    task = asyncio.create_task(watch([host], end=ended.set))
+    await asyncio.sleep(0.6)
+    task.cancel()
+    assert not ended.is_set()
+    assert host.told == ""
