@@ -122,7 +122,8 @@ class LocalCluster:
             # Inference changes nothing: what a gateway took with it when it died, or could not do because
             # it ends, goes to another one, once, and only if the whole request lies in HAProxy's buffer.
             "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response 503",
-            "RAY_SERVE_HAPROXY_RETRIES": "1",
+            "RAY_SERVE_HAPROXY_RETRIES": "2",
+            "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
             "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(RETRY_BYTES),
         }
         return flags | {

@@ -15,7 +15,8 @@ SIDE = 1024  # of the matrices that make `slow` slow
 
 def publish_all(root: Path) -> Repository:
     """`double` (two versions, padded), `far` (the same, for replicas), `slow` (a tenth of a second or
-    more), `words` (text) and `lookup` (fails on an index that is too large)."""
+    more), `words` (text), `lookup` (fails on an index that is too large), `loops` and `far_loops` (as
+    many rounds as the largest value says: for ever, if it is told to)."""
     repository = Repository(root)
     _publish(repository, "double", _scale(2.0), ("x", "FP32"), ("y", "FP32"), grouping="nearest")
     _publish(repository, "double", _scale(3.0), ("x", "FP32"), ("y", "FP32"), version="2", grouping="nearest")
@@ -23,6 +24,8 @@ def publish_all(root: Path) -> Repository:
     _publish(repository, "slow", _slow(), ("x", "FP32"), ("y", "FP32"))
     _publish(repository, "words", _identity(TensorProto.STRING), ("x", "BYTES"), ("y", "BYTES"))
     _publish(repository, "lookup", _lookup(), ("x", "INT64"), ("y", "FP32"))
+    for name in ("loops", "far_loops"):
+        _publish(repository, name, _loops(), ("x", "INT64"), ("y", "INT64"))
     return repository
 
 
@@ -78,6 +81,31 @@ def _lookup() -> onnx.GraphProto:
     table = helper.make_tensor("table", TensorProto.FLOAT, [4], [0.0, 1.0, 2.0, 3.0])
     node = helper.make_node("Gather", ["table", "x"], ["y"])
     return _graph([node], (TensorProto.INT64, TensorProto.FLOAT), table)
+
+
+def _loops() -> onnx.GraphProto:
+    """x, after counting to its largest value."""
+    round_number = helper.make_tensor_value_info("round", TensorProto.INT64, [])
+    go_on = helper.make_tensor_value_info("go_on", TensorProto.BOOL, [])
+    given = helper.make_tensor_value_info("given", TensorProto.INT64, ["batch", "length"])
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go_on"], ["still"]),
+            helper.make_node("Identity", ["given"], ["carried"]),
+        ],
+        "body",
+        [round_number, go_on, given],
+        [
+            helper.make_tensor_value_info("still", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("carried", TensorProto.INT64, ["batch", "length"]),
+        ],
+    )
+    yes = helper.make_tensor("yes", TensorProto.BOOL, [], [True])
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["rounds"], keepdims=0),
+        helper.make_node("Loop", ["rounds", "yes", "x"], ["y"], body=body),
+    ]
+    return _graph(nodes, (TensorProto.INT64, TensorProto.INT64), yes)
 
 
 def _slow() -> onnx.GraphProto:
