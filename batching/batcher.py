@@ -32,10 +32,14 @@ _log = logging.getLogger(__name__)
 _TICK_S = 0.0005  # a timer may fire a little early
 _STALE_S = 1.0  # without a batch for so long, what was learned may be wrong: one request is let through
 _HANG_FACTOR = 10  # times what a batch is likely to take
+_NOW_S = 0.0001  # a batch that takes no longer runs at once: two changes of thread cost more
+_LEARN_S = 0.002
 _FADING = 0.9  # of the fill of earlier batches
 
 # Executes one group under the given permit and gives an answer or an error for each item.
 RunGroup = Callable[[Sequence[Item], int], Awaitable[Sequence[Result]]]
+# The same on the event loop's own thread, for what takes less than handing it to another one.
+RunNow = Callable[[Sequence[Item]], Sequence[Result]]
 # Told of each batch that ran, and of the longest wait in it, in seconds.
 OnBatch = Callable[[Batch, float], None]
 
@@ -64,10 +68,12 @@ class Batcher:
         config: BatchingConfig,
         service: ServiceTime | None = None,
         on_batch: OnBatch = lambda _batch, _waited_s: None,
+        run_now: RunNow | None = None,
     ) -> None:
         _check_grouping(config, signature)
         self._run = run
-        self._signature = signature
+        self._run_now = run_now
+        self._is_batchable = signature.is_batchable
         self._max_batch = config.max_batch
         self._most_rows = config.max_batch * config.max_queue
         self._permits = config.permits
@@ -113,11 +119,13 @@ class Batcher:
             raise EngineUnavailable(self._closed)
         priority = min(priority or DEFAULT_LEVEL, LAST_LEVEL)
         rows = sizes.get("batch", 1)
-        is_whole = rows <= self._max_batch or not self._signature.is_batchable
+        is_whole = rows <= self._max_batch or not self._is_batchable
         if not is_whole and rows > self._most_rows:
             raise TooLarge(
                 f"the request has {rows} rows; at most {self._most_rows} are taken: send it in parts"
             )
+        if is_whole and self._is_quick(rows, sizes):
+            return self._answer_now(Item(inputs, outputs, sizes, rows, 0.0, deadline, None))
         self._admit(sizes, deadline, priority)
         if is_whole:
             return await self._submit_part(inputs, sizes, outputs, deadline, priority)
@@ -172,11 +180,31 @@ class Batcher:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
+    def _is_quick(self, rows: int, sizes: Sizes) -> bool:
+        """Whether this request, with nothing before it, is best run where it is."""
+        if self._run_now is None or not self._free or len(self._queue) or self._max_wait_s:
+            return False
+        return self._service.is_known and self._service.expected_s(rows * self._queue.measure(sizes)) < _NOW_S
+
+    def _answer_now(self, item: Item) -> Ran:
+        assert self._run_now is not None
+        item.target = self._queue.target(item.sizes)
+        (result,) = self._run_now([item])
+        loop = asyncio.get_running_loop()
+        self._last_end = loop.time()
+        loop.call_later(_LEARN_S, self._learn, (result,), 0.0)
+        if not isinstance(result, Answer):
+            raise result
+        return Ran(result.outputs, Timings(0.0, result.batch.ran_s, result.batch.rows))
+
     def _admit(self, sizes: Sizes, deadline: float | None, priority: int) -> None:
         """Overloaded unless there is room, and time to answer before the deadline."""
+        has_room = self._queue.has_room(priority)
+        if has_room and deadline is None:
+            return
         length = self._queue.measure(sizes)
         wait_s = self.wait_s(priority)
-        if not self._queue.has_room(priority):
+        if not has_room:
             raise Overloaded(
                 f"{len(self._queue)} requests are waiting already; try again in {wait_s:.3f} s", wait_s
             )
@@ -189,12 +217,13 @@ class Batcher:
         more = math.ceil(rows / self._max_batch) - 1
         own_s += more * self._service.expected_s(self._max_batch * length) / self._permits
         left_s = deadline - now
-        if self._service.likely_s(rows * length) > left_s:
+        alone_s = self._service.expected_s(rows * length)
+        if alone_s > left_s:
             raise DeadlinePassed(
-                f"such a request takes about {self._service.expected_s(rows * length):.3f} s by itself; "
-                f"{max(0.0, left_s):.3f} s were left of its timeout: give it more"
+                f"such a request takes about {alone_s:.3f} s by itself; {max(0.0, left_s):.3f} s were left "
+                "of its timeout: give it more"
             )
-        if wait_s + own_s > left_s:
+        if wait_s and wait_s + own_s > left_s:
             raise Overloaded(
                 f"the answer would come {wait_s + own_s - left_s:.3f} s after the request's timeout; "
                 f"try again in {wait_s:.3f} s, or with more time",
@@ -272,12 +301,13 @@ class Batcher:
         # A context of its own: what belongs to the request that happened to come last
         # (its trace, its cancellation) must not belong to the whole group.
         task = asyncio.get_running_loop().create_task(
-            self._execute(group, permit, now), context=contextvars.Context()
+            self._execute(group, permit), context=contextvars.Context()
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _execute(self, group: list[Item], permit: int, now: float) -> None:
+    async def _execute(self, group: list[Item], permit: int) -> None:
+        results: Sequence[Result] = []
         try:
             results = await self._run(group, permit)
         except BaseException as err:
@@ -287,17 +317,22 @@ class Batcher:
             results = [failure] * len(group)
             if not isinstance(err, Exception):
                 raise
-        else:
-            assert len(results) == len(group)
         finally:
-            self._free.append(permit)
-            del self._runs[permit]
-            self._last_end = asyncio.get_running_loop().time()
             try:
-                self._settle(group, results)
-                self._learn(results, now - min(item.entered_at for item in group))
+                self._finish(permit, results)
             finally:
                 self._pump()
+
+    def _finish(self, permit: int, results: Sequence[Result]) -> None:
+        """Answer a group and give its permit back."""
+        run = self._runs.pop(permit)
+        self._free.append(permit)
+        self._last_end = asyncio.get_running_loop().time()
+        assert len(results) == len(run.items)
+        self._settle(run.items, results)
+        waited_s = run.started_at - min(item.entered_at for item in run.items)
+        # Once the answers have left: those who wait for them come first.
+        asyncio.get_running_loop().call_later(_LEARN_S, self._learn, results, waited_s)
 
     @staticmethod
     def _settle(group: Sequence[Item], results: Sequence[Result]) -> None:

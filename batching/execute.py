@@ -53,18 +53,19 @@ def run_group(
     whole was, so that the others get the answers they would have got.
     """
     now = clock()
-    answers: dict[int, Result] = {}
-    wanted: list[int] = []
-    for at, item in enumerate(items):
-        if item.is_wanted(now):
-            wanted.append(at)
-        else:
-            answers[at] = DeadlinePassed("the request's timeout passed before it could run")
-    if wanted:
-        sizes = items[wanted[0]].target or largest([items[at].sizes for at in wanted])
-        found = _run([items[at] for at in wanted], run, signature, sizes)
-        answers.update(zip(wanted, found, strict=True))
-    return [answers[at] for at in range(len(items))]
+    wanted = [item for item in items if item.is_wanted(now)]
+    if not wanted:
+        return [_too_late() for _ in items]
+    sizes = wanted[0].target or largest([item.sizes for item in wanted])
+    found = _run(wanted, run, signature, sizes)
+    if len(wanted) == len(items):
+        return found
+    by_item = dict(zip(wanted, found, strict=True))
+    return [by_item.get(item) or _too_late() for item in items]
+
+
+def _too_late() -> DeadlinePassed:
+    return DeadlinePassed("the request's timeout passed before it could run")
 
 
 def _run(items: Sequence[Item], run: RunEngine, signature: Signature, sizes: Sizes) -> list[Result]:
@@ -90,8 +91,10 @@ def _run_together(items: Sequence[Item], run: RunEngine, signature: Signature, s
     parts = split(signature, outputs, [item.rows for item in items], [item.sizes for item in items], sizes)
     ran_s = time.perf_counter() - started
     rows = sum(item.rows for item in items)
-    useful = sum(item.rows * elements(signature.inputs, item.sizes) for item in items)
     total = rows * elements(signature.inputs, sizes)
+    useful = total
+    if any(item.sizes != sizes for item in items):
+        useful = sum(item.rows * elements(signature.inputs, item.sizes) for item in items)
     ran = Batch(group_label(sizes), rows, useful, total, ran_s)
     return [Answer(part, ran) for part in parts]
 

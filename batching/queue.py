@@ -79,7 +79,8 @@ class WaitingQueue:
     ) -> None:
         self._signature = signature
         self._can_pad = can_pad
-        self._max_batch = max_batch if signature.is_batchable else 1
+        self._is_batchable = signature.is_batchable
+        self._max_batch = max_batch if self._is_batchable else 1
         self._max_padding = max_padding
         self._max_queue = max_queue
         self._buckets = sorted(buckets, key=lambda sizes: elements(signature.inputs, sizes))
@@ -104,7 +105,7 @@ class WaitingQueue:
 
     def measure(self, sizes: Sizes) -> int:
         """The elements of one row in the shape it will run in; TensorRejected when no bucket holds it."""
-        return elements(self._signature.inputs, self._target(sizes) or sizes)
+        return elements(self._signature.inputs, self.target(sizes) or sizes)
 
     def has_room(self, priority: int) -> bool:
         """Whether one more may wait; the last tenth is kept for those above the default priority."""
@@ -113,7 +114,7 @@ class WaitingQueue:
 
     def add(self, item: Item) -> None:
         """Take a request in, full or not; TensorRejected when no bucket holds it."""
-        item.target = self._target(item.sizes)
+        item.target = self.target(item.sizes)
         sizes = item.target or item.sizes
         item.length = elements(self._signature.inputs, sizes)
         item.is_waiting = True
@@ -129,7 +130,8 @@ class WaitingQueue:
         self._rows[item.priority] += item.rows
         self._elements[item.priority] += item.rows * item.length
 
-    def _target(self, sizes: Sizes) -> Sizes | None:
+    def target(self, sizes: Sizes) -> Sizes | None:
+        """The sizes of its bucket, None without buckets; TensorRejected when no bucket holds it."""
         if not self._buckets:
             return None
         found = bucket_of(sizes, self._buckets)
@@ -139,7 +141,7 @@ class WaitingQueue:
         return found
 
     def _key(self, item: Item, shape: tuple[int, ...]) -> Hashable:
-        if item.rows == 0 or not self._signature.is_batchable:
+        if item.rows == 0 or not self._is_batchable:
             return id(item)  # nothing to share a batch with
         if self._can_pad and not self._buckets:
             return item.outputs

@@ -43,7 +43,9 @@ def bucket_of(sizes: Sizes, buckets: Sequence[Sizes]) -> Sizes | None:
 
 def largest(sizes: Sequence[Sizes]) -> Sizes:
     """The sizes of the smallest row that holds every one of them."""
-    return {dim: max(size[dim] for size in sizes) for dim in sizes[0]} if sizes else {}
+    if len(sizes) == 1:
+        return sizes[0]
+    return {dim: max(size[dim] for size in sizes) for dim in sizes[0]}
 
 
 def can_pad(signature: Signature) -> bool:

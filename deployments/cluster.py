@@ -120,9 +120,10 @@ class LocalCluster:
             "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
             "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "10",
             # Inference changes nothing: what a gateway took with it when it died, or could not do because
-            # it ends, goes to another one, once, and only if the whole request lies in HAProxy's buffer.
+            # it ends, goes to another one if the whole request lies in HAProxy's buffer. Several times,
+            # since HAProxy may pick further idle connections of the dead one before it sees them closed.
             "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response 503",
-            "RAY_SERVE_HAPROXY_RETRIES": "2",
+            "RAY_SERVE_HAPROXY_RETRIES": "4",
             "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
             "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(RETRY_BYTES),
         }

@@ -19,7 +19,7 @@ from deployments.arguments import request_of
 from deployments.backends import Backend, Replicas
 from deployments.http import HttpApp
 from deployments.model import ModelHost
-from deployments.watch import watch
+from deployments.watch import settle_memory, watch
 from engines.artifact import Artifact, Repository
 from headrace.config import Config, ModelConfig
 from headrace.errors import DeadlinePassed, HeadraceError, NotFound
@@ -59,6 +59,13 @@ def chosen_versions(repository: Repository, model: str, config: ModelConfig) -> 
     return list(config.versions) or there[-1:]
 
 
+def _count(model: str, version: str, seconds: float, tier: str) -> None:
+    tags = {"model": model, "version": version}
+    metrics.histogram(REQUEST_LATENCY).observe(seconds, tags=tags)
+    if tier != "off":
+        metrics.counter(CACHE_REQUESTS).inc(tags={**tags, "tier": tier})
+
+
 class Gateway:
     """Answers requests for every configured model, from the cache or from its backend."""
 
@@ -84,6 +91,7 @@ class Gateway:
             asyncio.create_task(metrics.report_queues(queues)),
             asyncio.create_task(watch(self._hosts)),
         ]
+        settle_memory()
 
     async def __del__(self) -> None:
         """Serve awaits this when the replica stops: answer what was accepted, write what is to be kept."""
@@ -130,10 +138,7 @@ class Gateway:
             self.count_error(err, request.model, version)
             raise
         outputs = {name: ran.outputs[name] for name in request.outputs} if request.outputs else ran.outputs
-        tags = {"model": request.model, "version": version}
-        metrics.histogram(REQUEST_LATENCY).observe(loop.time() - started, tags=tags)
-        if ran.timings.tier != "off":
-            metrics.counter(CACHE_REQUESTS).inc(tags={**tags, "tier": ran.timings.tier})
+        loop.call_soon(_count, request.model, version, loop.time() - started, ran.timings.tier)
         return InferResponse(request.model, version, outputs, request.id, ran.timings)
 
     async def _run(self, served: Served, request: InferRequest, started: float) -> Ran:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from deployments.caller import Caller, ClientLeftError, Receive
 from headrace import __version__
 from headrace.config import LimitsConfig
 from headrace.errors import HeadraceError, Overloaded, SlowBody, TooLarge
@@ -20,16 +21,12 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 LARGE_BYTES = 1 << 20  # JSON of this size takes some ten milliseconds
+_READ_HEADERS = frozenset({b"content-length", b"content-encoding", rest.HEADER_LENGTH.encode()})
 _JSON = {"content-type": "application/json"}
 # Status, headers and the parts of the body.
 Response = tuple[int, Mapping[str, str], list[bytes | memoryview]]
-
-
-class ClientLeftError(Exception):
-    """The caller closed the connection before its body was complete: nobody wants an answer."""
 
 
 class HttpApp:
@@ -49,19 +46,31 @@ class HttpApp:
             await self._http(scope, receive, send)
 
     async def _http(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        caller = Caller(receive, self._body_timeout_s)
         try:
-            status, headers, parts = await self._respond(scope, receive)
+            status, headers, parts = await self._respond(scope, caller)
         except ClientLeftError:
             return
         except HeadraceError as err:
-            status, headers, parts = err.status, _error_headers(err), [rest.encode_error(err)]
+            status, headers, parts = _error(err)
+        except asyncio.CancelledError:
+            if isinstance(caller.failure, HeadraceError):
+                self._gateway.count_error(caller.failure)
+                status, headers, parts = _error(caller.failure)
+            elif caller.failure is not None:
+                return  # the caller left: Serve need not hear of it as a failure
+            else:
+                raise
         except Exception:
             _log.exception("a request failed")
-            failure = HeadraceError("the server failed on this request; its log says why")
-            status, headers, parts = failure.status, _JSON, [rest.encode_error(failure)]
+            status, headers, parts = _error(
+                HeadraceError("the server failed on this request; its log says why")
+            )
+        finally:
+            caller.close()
         await _send(send, status, headers, parts)
 
-    async def _respond(self, scope: dict[str, Any], receive: Receive) -> Response:
+    async def _respond(self, scope: dict[str, Any], caller: Caller) -> Response:
         raw_path = scope.get("raw_path") or scope["path"].encode()
         try:
             route = paths.parse_path(scope["method"], raw_path.decode("ascii", "replace"))
@@ -70,7 +79,7 @@ class HttpApp:
             raise
         match route.kind:
             case "infer":
-                return await self._infer(route, scope, receive)
+                return await self._infer(route, scope, caller)
             case "live" | "ready":
                 body = rest.health()
             case "model_ready":
@@ -84,10 +93,15 @@ class HttpApp:
                 body = rest.server_metadata("headrace", __version__)
         return 200, _JSON, [body]
 
-    async def _infer(self, route: paths.Route, scope: dict[str, Any], receive: Receive) -> Response:
-        headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
+    async def _infer(self, route: paths.Route, scope: dict[str, Any], caller: Caller) -> Response:
+        headers = {
+            key.decode(): value.decode("latin-1") for key, value in scope["headers"] if key in _READ_HEADERS
+        }
         try:
-            body = await self._read(headers, receive)
+            declared = headers.get("content-length", "")
+            if declared.isdecimal() and int(declared) > self._limits.body_bytes:
+                raise TooLarge(f"the body has {declared} bytes; the limit is {self._limits.body_bytes}")
+            body = await caller.body(self._limits.body_bytes)
             request, reply = await self._decode(route, headers, body)
         except HeadraceError as err:
             self._gateway.count_error(err, route.model, route.version or "")
@@ -115,30 +129,9 @@ class HttpApp:
             body = decompress(body, encoding, self._limits.body_bytes)
         return rest.decode(route.model, route.version, headers, body, self._limits)
 
-    async def _read(self, headers: Mapping[str, str], receive: Receive) -> bytes:
-        """The whole body, cut off at the limit while it is read."""
-        limit = self._limits.body_bytes
-        declared = headers.get("content-length", "")
-        if declared.isdecimal() and int(declared) > limit:
-            raise TooLarge(f"the body has {declared} bytes; the limit is {limit}")
-        chunks: list[bytes] = []
-        total = 0
-        try:
-            async with asyncio.timeout(self._body_timeout_s):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientLeftError
-                    chunk = message.get("body", b"")
-                    total += len(chunk)
-                    if total > limit:
-                        raise TooLarge(f"the body is over the limit of {limit} bytes")
-                    chunks.append(chunk)
-                    if not message.get("more_body", False):
-                        break
-        except TimeoutError as err:
-            raise SlowBody(f"the body did not arrive within {self._body_timeout_s:g} s") from err
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+def _error(err: HeadraceError) -> Response:
+    return err.status, _error_headers(err), [rest.encode_error(err)]
 
 
 def _error_headers(err: HeadraceError) -> dict[str, str]:

@@ -20,7 +20,7 @@ from batching.queue import Item
 from batching.service import ServiceTime
 from batching.shapes import Sizes, can_pad, elements
 from deployments import metrics
-from deployments.watch import watch
+from deployments.watch import settle_memory, watch
 from engines.artifact import Artifact, Repository
 from engines.base import Engine
 from engines.examples import example_inputs
@@ -47,7 +47,7 @@ def resolve(batching: BatchingConfig, artifact: Artifact, share: int = 1) -> Bat
 
 
 class ModelHost:
-    """An engine with its batcher; every group passes through `@serve.batch` on its way to the engine.
+    """An engine with its batcher; a batch passes through `@serve.batch` on its way to the engine.
 
     There is one lane, a function under `@serve.batch`, per permit: at most one group is in a lane at
     a time, so that Serve's queue can neither split a group nor mix two. `share` is the number of hosts
@@ -72,7 +72,9 @@ class ModelHost:
             self._threads, known_times, self._engine, self.artifact, self._config.threads
         )
         self._lanes = [self._lane(permit) for permit in range(self._batching.permits)]
-        self._batcher = Batcher(self.signature, self._run_group, self._batching, service, self._observe)
+        self._batcher = Batcher(
+            self.signature, self._run_group, self._batching, service, self._observe, self._run_now
+        )
 
     async def infer(
         self,
@@ -104,15 +106,18 @@ class ModelHost:
     def _lane(self, permit: int) -> Any:
         async def run_batch(items: list[Item]) -> list[Result]:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(
-                self._threads, run_group, self._engine.run, self.signature, items
-            )
+            return await loop.run_in_executor(self._threads, self._run_now, items)
 
         # The name is the label of Serve's own batch metrics.
         run_batch.__name__ = f"{self._tags['model']}_{self._tags['version']}_lane{permit}"
         return serve.batch(max_batch_size=self._batching.max_batch, batch_wait_timeout_s=0)(run_batch)
 
+    def _run_now(self, items: Sequence[Item]) -> list[Result]:
+        return run_group(self._engine.run, self.signature, items)
+
     async def _run_group(self, items: Sequence[Item], permit: int) -> Sequence[Result]:
+        if len(items) == 1:  # no batch: Serve's queue would only delay it
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._run_now, items)
         lane = self._lanes[permit]
         results: list[Result] = await asyncio.gather(*(lane(item) for item in items))
         return results
@@ -164,6 +169,7 @@ class ModelReplica:
             asyncio.create_task(metrics.report_queues({(model, version): self._host})),
             asyncio.create_task(watch([self._host])),
         ]
+        settle_memory()
 
     async def __del__(self) -> None:
         for task in self._tasks:

@@ -143,6 +143,8 @@ def _to_ort(spec: TensorSpec, batch: TensorMap) -> Array:
     except KeyError as err:
         raise TensorRejected(f"input '{spec.name}' is missing") from err
     if spec.dtype != "BYTES":
+        if array.dtype.isnative and array.flags.c_contiguous:
+            return array
         return array.astype(array.dtype.newbyteorder("="), order="C", copy=False)
     try:
         texts = [item.decode() if isinstance(item, bytes) else str(item) for item in array.flat]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from batching import batcher as batcher_module
 from batching.batcher import Batcher
 from batching.execute import Batch, Result, run_group
 from batching.queue import Item
@@ -66,6 +67,10 @@ def ask(
 async def settle() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
+
+
+async def learnt() -> None:
+    await asyncio.sleep(2 * batcher_module._LEARN_S)
 
 
 async def test_requests_gather_while_the_engine_is_busy() -> None:
@@ -250,6 +255,7 @@ async def test_a_bad_part_fails_its_request_and_no_other() -> None:
 
 
 async def test_a_listener_that_raises_does_not_stop_the_batches() -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)  # it is told there
     gate = Gate()
     gate.open.set()
 
@@ -337,6 +343,7 @@ async def test_a_wrong_estimate_does_not_close_the_door_for_good() -> None:
     )
     for _ in range(3):  # idle for long: the first is let through, and each teaches
         await ask(batcher, 1.0, timeout_s=5.0)
+        await learnt()
         batcher._last_end = -1e9
     assert batcher._service.expected_s(3) < 100.0
 
@@ -372,6 +379,7 @@ async def test_batches_are_told_with_their_group_fill_and_wait() -> None:
     tasks += [ask(batcher, 1.0, length=9), ask(batcher, 1.0, length=10)]
     gate.open.set()
     await asyncio.gather(*tasks)
+    await learnt()
     assert [(batch.group, batch.rows, batch.fill) for batch, _ in told] == [
         ("length<=4", 1, 1.0),
         ("length<=16", 2, 0.95),
@@ -406,3 +414,23 @@ async def test_buckets_pad_to_one_shape_and_the_answer_is_cut_back() -> None:
     assert (short.outputs["y"].shape, long.outputs["y"].shape) == ((1, 3), (1, 20))
     with pytest.raises(TensorRejected, match="no bucket holds"):
         await ask(batcher, 1.0, length=33)
+
+
+async def test_a_quick_model_is_run_at_once_when_nothing_is_before_it() -> None:
+    gate = Gate()
+    gate.open.set()
+    at_once: list[int] = []
+
+    def run_now(items: Sequence[Item]) -> Sequence[Result]:
+        at_once.append(len(items))
+        return run_group(double, SIGNATURE, items)
+
+    config = BatchingConfig(grouping="nearest")
+    quick = Batcher(SIGNATURE, gate.run, config, ServiceTime([(3.0, 1e-5)]), run_now=run_now)
+    assert (await ask(quick, 2.0)).outputs["y"].tolist() == [[4.0, 4.0, 4.0]]
+    with pytest.raises(TensorRejected):
+        await ask(quick, -1.0)
+    assert (at_once, gate.groups) == ([1, 1], [])
+    slow = Batcher(SIGNATURE, gate.run, config, ServiceTime([(3.0, 1e-2)]), run_now=run_now)
+    await ask(slow, 2.0)
+    assert (at_once, gate.groups) == ([1, 1], [1])
