@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from headrace import __version__
 from headrace.config import LimitsConfig
 from headrace.errors import HeadraceError, SlowBody, TooLarge
-from headrace.requests import InferRequest, Timings
-from protocol import paths, rest
+from headrace.requests import InferRequest, InferResponse, Timings
+from protocol import compression, paths, rest
 from protocol.limits import Limits, decompress
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ _log = logging.getLogger(__name__)
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 LARGE_BYTES = 1 << 20  # JSON of this size takes some ten milliseconds
+LARGE_COMPRESSED_BYTES = 64 << 10  # compressing this much takes about a millisecond
 _JSON = {"content-type": "application/json"}
 # Status, headers and the parts of the body.
 Response = tuple[int, Mapping[str, str], list[bytes | memoryview]]
@@ -92,11 +93,12 @@ class HttpApp:
             self._gateway.count_error(err, route.model, route.version or "")
             raise
         response = await self._gateway.answer(request)
-        is_large = sum(array.nbytes for array in response.outputs.values()) > LARGE_BYTES
-        if is_large:
-            answer_headers, parts = await asyncio.to_thread(rest.encode, response, reply)
+        encoding = compression.accepted(headers.get("accept-encoding"))
+        num_bytes = sum(array.nbytes for array in response.outputs.values())
+        if num_bytes > (LARGE_BYTES if encoding is None else LARGE_COMPRESSED_BYTES):
+            answer_headers, parts = await asyncio.to_thread(_encode, response, reply, encoding)
         else:
-            answer_headers, parts = rest.encode(response, reply)
+            answer_headers, parts = _encode(response, reply, encoding)
         return 200, {**answer_headers, **_timing_headers(response.timings)}, parts
 
     async def _decode(
@@ -138,6 +140,17 @@ class HttpApp:
         except TimeoutError as err:
             raise SlowBody(f"the body did not arrive within {self._body_timeout_s:g} s") from err
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _encode(
+    response: InferResponse, reply: rest.Reply, encoding: str | None
+) -> tuple[dict[str, str], list[bytes | memoryview]]:
+    """Headers and body, compressed when the caller takes that and it saves enough."""
+    headers, parts = rest.encode(response, reply)
+    if encoding is None or not compression.is_worth_it(parts):
+        return headers, parts
+    body = compression.compress(parts, encoding)
+    return {**headers, "content-encoding": encoding, "content-length": str(len(body))}, [body]
 
 
 def _error_headers(err: HeadraceError) -> dict[str, str]:

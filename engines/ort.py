@@ -10,6 +10,7 @@ import numpy as np
 from engines.artifact import Artifact
 from engines.examples import example_inputs
 from engines.external import external_files
+from engines.ort_bf16 import run_bf16
 from headrace.errors import ArtifactRejected, EngineFailed, TensorRejected
 from headrace.tensors import Array, Signature, TensorMap, TensorSpec
 
@@ -30,6 +31,7 @@ ORT_DTYPES = {
     "tensor(int32)": "INT32",
     "tensor(int64)": "INT64",
     "tensor(float16)": "FP16",
+    "tensor(bfloat16)": "BF16",
     "tensor(float)": "FP32",
     "tensor(double)": "FP64",
     "tensor(string)": "BYTES",
@@ -48,6 +50,8 @@ class OrtEngine:
         self._warm_up = manifest.warm_up
         self._rejected = onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument
         self._session: onnxruntime.InferenceSession | None = _session(artifact, threads)
+        specs = (*self._signature.inputs, *self._signature.outputs)
+        self._has_bf16 = any(spec.dtype == "BF16" for spec in specs)
 
     @property
     def signature(self) -> Signature:
@@ -64,7 +68,10 @@ class OrtEngine:
         names = outputs or tuple(spec.name for spec in self._signature.outputs)
         feed = {spec.name: _to_ort(spec, batch) for spec in self._signature.inputs}
         try:
-            results = self._session.run(list(names), feed)
+            if self._has_bf16:
+                results = run_bf16(self._session, names, feed)
+            else:
+                results = self._session.run(list(names), feed)
         except self._rejected as err:
             _log.info("onnxruntime rejected a batch: %s", err)
             raise TensorRejected("the model cannot compute these values or shapes") from err
