@@ -10,7 +10,7 @@ import numpy as np
 from engines.artifact import Artifact
 from engines.examples import example_inputs
 from engines.external import external_files
-from engines.ort_bf16 import run_bf16
+from engines.ort_bf16 import has_bf16, run_bf16
 from headrace.errors import ArtifactRejected, EngineFailed, TensorRejected
 from headrace.tensors import Array, Signature, TensorMap, TensorSpec
 
@@ -50,8 +50,7 @@ class OrtEngine:
         self._warm_up = manifest.warm_up
         self._rejected = onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument
         self._session: onnxruntime.InferenceSession | None = _session(artifact, threads)
-        specs = (*self._signature.inputs, *self._signature.outputs)
-        self._has_bf16 = any(spec.dtype == "BF16" for spec in specs)
+        self._has_bf16 = has_bf16(self._signature)
 
     @property
     def signature(self) -> Signature:
@@ -89,6 +88,11 @@ def _session(artifact: Artifact, threads: int) -> onnxruntime.InferenceSession:
     import onnxruntime
 
     manifest = artifact.manifest
+    if has_bf16(manifest.signature) and any(spec.dtype == "BYTES" for spec in manifest.signature.inputs):
+        raise ArtifactRejected(
+            f"'{manifest.name}/{manifest.version}' takes text and has BF16 tensors, which onnxruntime cannot "
+            "be given together; cast the BF16 ones to FP32 inside the graph"
+        )
     graph = artifact.read(manifest.graph)
     weights = sorted(external_files(graph, manifest.graph_files().keys()))
     options = _options(artifact, threads)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headrace.tensors import DTYPES, Array
+from headrace.tensors import DTYPES, Array, Signature
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -17,10 +17,14 @@ _BF16 = DTYPES["BF16"]
 _ONNX_BF16 = 16  # onnx.TensorProto.BFLOAT16
 
 
+def has_bf16(signature: Signature) -> bool:
+    return any(spec.dtype == "BF16" for spec in (*signature.inputs, *signature.outputs))
+
+
 def run_bf16(
     session: onnxruntime.InferenceSession, outputs: Sequence[str], feed: Mapping[str, Array]
 ) -> list[Array]:
-    """What `session.run` gives, for models with BF16 tensors; inputs are contiguous."""
+    """What `session.run` gives, for models with BF16 tensors; inputs are contiguous and no text."""
     values = {name: _value(array) for name, array in feed.items()}
     return [_array(value) for value in session.run_with_ort_values(list(outputs), values)]
 

@@ -16,13 +16,13 @@ FILE = descriptor_pb2.FileDescriptorSet.FromString(
     Path(__file__).with_name("open_inference.binpb").read_bytes()
 ).file[0]
 
-_pool = descriptor_pool.DescriptorPool()
-_pool.Add(FILE)
-METHODS: tuple[str, ...] = tuple(_pool.FindServiceByName(SERVICE).methods_by_name)
+POOL = descriptor_pool.DescriptorPool()
+POOL.Add(FILE)
+METHODS: tuple[str, ...] = tuple(POOL.FindServiceByName(SERVICE).methods_by_name)
 
 
 def _message(name: str) -> Any:
-    return message_factory.GetMessageClass(_pool.FindMessageTypeByName(f"inference.{name}"))
+    return message_factory.GetMessageClass(POOL.FindMessageTypeByName(f"inference.{name}"))
 
 
 ServerLiveResponse = _message("ServerLiveResponse")
