@@ -21,7 +21,7 @@ def request_of(
     timeout_s: object,
     cache: object,
     tenant: object,
-    priority: object = 0,
+    priority: object,
 ) -> InferRequest:
     """The request that these arguments make; CallerError names the one that is wrong."""
     for name, value in (("model", model), ("tenant", tenant)):

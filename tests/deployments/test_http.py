@@ -55,6 +55,11 @@ def still_answers(running: Running) -> bool:
     return running.ask_model("double", fresh).tiers() == ["miss"]
 
 
+def input_of(x: np.ndarray) -> triton.InferInput:
+    tensor = triton.InferInput("x", list(x.shape), "FP32")
+    return tensor.set_data_from_numpy(x)
+
+
 @pytest.mark.parametrize("is_binary", [True, False])
 def test_tritonclient_infers_and_reads_metadata_and_health(running: Running, is_binary: bool) -> None:
     client = triton.InferenceServerClient(f"127.0.0.1:{running.port}")
@@ -91,6 +96,24 @@ def test_compressed_requests_are_taken(running: Running, algorithm: str) -> None
     tensor.set_data_from_numpy(X)
     answer = client.infer("double", [tensor], request_compression_algorithm=algorithm)
     assert np.array_equal(answer.as_numpy("y"), X * 3)
+
+
+@pytest.mark.parametrize(("x", "is_compressed"), [(np.zeros((1, 5000), np.float32), True), (X, False)])
+def test_answers_are_compressed_when_asked_for_and_worth_it(
+    running: Running, x: np.ndarray, is_compressed: bool
+) -> None:
+    body, length = triton.InferenceServerClient.generate_request_body([input_of(x)])
+    headers = {"Inference-Header-Content-Length": str(length), "Accept-Encoding": "br, gzip;q=0.5"}
+    request = urllib.request.Request(f"{running.server.url}/v2/models/double/infer", body, headers)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        content = answer.read()
+        head = int(answer.headers["inference-header-content-length"])
+        assert answer.headers["content-encoding"] == ("gzip" if is_compressed else None)
+        assert int(answer.headers["content-length"]) == len(content)
+    plain = gzip.decompress(content) if is_compressed else content
+    assert json.loads(plain[:head])["outputs"][0]["shape"] == list(x.shape)
+    assert len(plain) - head == x.nbytes
+    assert len(content) <= len(plain)
 
 
 @pytest.mark.parametrize("model", ["double", "far"])

@@ -136,7 +136,7 @@ def test_the_parameters_of_the_protocol_are_taken_and_the_others_passed_on():
         parameters={"cache": "bypass", "top": 3, "who": "me", "deep": False},
     )
     request, _ = _decode(body, length)
-    assert request.timeout_s == 1.5
+    assert (request.timeout_s, request.priority) == (1.5, 2)
     assert request.cache == "bypass"
     assert request.parameters == {"top": 3, "who": "me", "deep": False}
 
@@ -208,6 +208,8 @@ def test_a_wrong_tensor_is_refused_with_what_was_wrong(entry, words):
         ({"inputs": [], "parameters": {"cache": "never"}}, "allowed: 'use', 'bypass'"),
         ({"inputs": [], "parameters": {"cache": []}}, "allowed: 'use', 'bypass'"),
         ({"inputs": [], "parameters": {"priority": "high"}}, "'priority' must be an integer"),
+        ({"inputs": [], "parameters": {"priority": -1}}, "'priority' is -1; it must be 0"),
+        ({"inputs": [], "parameters": {"priority": 2**31}}, "1 .first. to 2147483647 .last."),
         ({"inputs": [], "parameters": {"binary_data_output": 1}}, "'binary_data_output' must be true or"),
         ({"inputs": [], "parameters": {"sequence_id": 4}}, "sequences are not supported"),
         ({"inputs": [], "parameters": {"sequence_end": True}}, "sequences are not supported"),
