@@ -158,7 +158,8 @@ def status(
             running = ", ".join(f"{count} {kind}" for kind, count in replicas.items())
             table.add_row(name, entry["status"], deployment, running)
     console.print(table)
-    console.print(f"requests go to {' and '.join(state['addresses'])}")
+    if state["addresses"]:
+        console.print(f"requests go to {' and '.join(state['addresses'])}")
     for model, versions in state["models"].items():
         console.print(f"{model}: version {versions[-1]} answers; served: {', '.join(versions)}")
 
