@@ -10,7 +10,7 @@ KEEP ?=
 UV ?= uv
 UPGRADE ?=
 
-.PHONY: demo test lint bench bench-optimize data browser lock clean
+.PHONY: demo test lint bench bench-optimize data browser protocol lock clean
 
 demo: $(VENV)/run.stamp
 	@$(BIN)/headrace demo --messages $(MESSAGES) --port $(PORT) --json $(JSON) $(if $(KEEP),--keep)
@@ -50,6 +50,11 @@ browser:
 	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null || { \
 	  echo "no browser: put chromium or google-chrome on PATH; only root with apt-get can have it installed here" >&2; \
 	  exit 1; }
+
+# After a change of the protocol's messages.
+protocol: $(VENV)/dev.stamp
+	$(BIN)/python -m grpc_tools.protoc -Iprotocol --descriptor_set_out=protocol/open_inference.binpb \
+	  protocol/open_inference.proto
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v[:2] <= (3, 13) else \

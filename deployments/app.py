@@ -7,6 +7,7 @@ from typing import Any
 
 from ray import serve
 from ray.serve import Application
+from ray.serve.context import _get_global_client
 
 from deployments.gateway import APP_PREFIX, Gateway, app_name, chosen_versions
 from deployments.model import ModelReplica
@@ -70,11 +71,22 @@ def deploy(config: Config) -> None:
         if entry.placement == "replicas":
             for version in entry.versions:
                 wanted.add(app_name(name, version))
-                serve.run(model(config, name, version), name=app_name(name, version), route_prefix=None)
+                _run_replicas(model(config, name, version), app_name(name, version))
     serve.run(gateway(config), name=GATEWAY_APP, route_prefix="/")
     for name in set(serve.status().applications) - wanted:
         if name.startswith(APP_PREFIX):  # what others run on this cluster is not ours to end
             serve.delete(name)
+
+
+def _run_replicas(application: Application, name: str) -> None:
+    """Run an application without a route until its replicas answer.
+
+    Serve's own waiting asks HAProxy, too, whose gRPC side is not healthy before an application has a
+    route: on a busy machine the first of these would wait for that in vain.
+    """
+    target = serve.RunTarget(application, name=name, route_prefix=None)
+    serve.run_many([target], wait_for_applications_running=False)
+    _get_global_client()._wait_for_application_running(name)
 
 
 def num_cpus(config: Config) -> int:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 
 from headrace.errors import CallerError
-from headrace.requests import CacheMode, InferRequest
+from headrace.requests import LOWEST_PRIORITY, CacheMode, InferRequest
 from headrace.tensors import Array
 
 
@@ -21,6 +21,7 @@ def request_of(
     timeout_s: object,
     cache: object,
     tenant: object,
+    priority: object,
 ) -> InferRequest:
     """The request that these arguments make; CallerError names the one that is wrong."""
     for name, value in (("model", model), ("tenant", tenant)):
@@ -38,6 +39,7 @@ def request_of(
         timeout_s=_seconds(timeout_s),
         cache="bypass" if cache == "bypass" else "use",
         tenant=str(tenant),
+        priority=_priority(priority),
     )
 
 
@@ -93,6 +95,16 @@ def _seconds(value: object) -> float | None:
     if not 0 <= number <= 1e9:
         raise CallerError(f"timeout_s must be a number of seconds from 0 (none) to 1e9; got {_shown(value)}")
     return float(number)
+
+
+def _priority(value: object) -> int:
+    number = value if isinstance(value, int) and not isinstance(value, bool) else -1
+    if not 0 <= number <= LOWEST_PRIORITY:
+        raise CallerError(
+            f"priority must be 0 (the default level) or 1 (first) to {LOWEST_PRIORITY} (last); "
+            f"got {_shown(value)}"
+        )
+    return number
 
 
 def _shown(value: object) -> str:

@@ -16,13 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from headrace.errors import (
-    CallerError,
-    ConfigRejected,
-    EngineFailed,
-    GoalMissed,
-    HeadraceError,
-)
+from headrace.errors import CallerError, ConfigRejected, EngineFailed, GoalMissed, HeadraceError
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 console = Console()
@@ -111,6 +105,9 @@ def serve(
     ],
     host: Annotated[str | None, typer.Option(help="Listen on this address instead of http.host.")] = None,
     port: Annotated[int | None, typer.Option(help="Listen on this port instead of http.port.")] = None,
+    grpc_port: Annotated[
+        int | None, typer.Option(help="Listen for gRPC on this port instead of grpc.port.")
+    ] = None,
     address: Annotated[
         str | None,
         typer.Option(help="Deploy on this Ray cluster instead of starting one.", envvar="RAY_ADDRESS"),
@@ -118,23 +115,27 @@ def serve(
 ) -> None:
     """Serve the models of a configuration until Ctrl-C, or deploy them on a running Ray cluster."""
     from deployments.serving import join, serving
-    from headrace.config import load_config
+    from headrace.config import load_config, parse_config
 
-    document = load_config(config)
+    document = load_config(config).model_dump()
     changes = {"host": host, "port": port}
-    http = document.http.model_copy(
-        update={key: value for key, value in changes.items() if value is not None}
-    )
-    document = document.model_copy(update={"http": http})
+    document["http"] |= {key: value for key, value in changes.items() if value is not None}
+    if grpc_port is not None:
+        document["grpc"] = {"port": grpc_port}
+    checked = parse_config(document)
     if address is not None:
-        server = join(document, address)
-        console.print(f"deployed on {address}; requests go to {server.url} on each of its nodes")
+        server = join(checked, address)
+        console.print(
+            f"deployed on {address}; requests go to {' and '.join(server.addresses)} on each of its nodes"
+        )
         return
     with ExitStack() as stack:
         with console.status("starting Ray and loading the models"):
-            server = stack.enter_context(serving(document))
+            server = stack.enter_context(serving(checked))
         ended = signalled()
-        console.print(f"serving {', '.join(server.config.models)} at {server.url}; Ctrl-C ends it")
+        console.print(
+            f"serving {', '.join(server.config.models)} at {' and '.join(server.addresses)}; Ctrl-C ends it"
+        )
         console.print(f"other Ray jobs: ray.init({server.ray_address!r}); metrics: {server.metrics_url}")
         ended.wait()
 
@@ -157,6 +158,8 @@ def status(
             running = ", ".join(f"{count} {kind}" for kind, count in replicas.items())
             table.add_row(name, entry["status"], deployment, running)
     console.print(table)
+    if state["addresses"]:
+        console.print(f"requests go to {' and '.join(state['addresses'])}")
     for model, versions in state["models"].items():
         console.print(f"{model}: version {versions[-1]} answers; served: {', '.join(versions)}")
 

@@ -24,9 +24,10 @@ from types import TracebackType
 
 import psutil
 
+from deployments.grpc import BIND, BIND_HOST, SERVICER
 from deployments.ports import check_port, free_ports
 from headrace import guard
-from headrace.config import HttpConfig
+from headrace.config import GrpcConfig, HttpConfig
 from headrace.errors import EngineUnavailable
 
 # A driver of ours says itself what happens; Ray's own lines are for its log files.
@@ -40,14 +41,25 @@ STOP_TIMEOUT_S = 20.0
 HEADER_TIMEOUT_S = 30
 IDLE_TIMEOUT_S = 3600  # of a connection kept open between requests
 RETRY_BYTES = 64 << 10  # of a request, headers included
+HTTP2_WINDOW = 1 << 20  # 10 MB there and back took 95 ms, 170 with HAProxy's usual 64 KiB
 MAX_MESSAGE = 256 << 20  # between replicas; Ray's own default refuses tensors over 4 MiB
 
 
 class LocalCluster:
     """One Ray head on this machine. Use as a context manager: leaving it ends all that was started."""
 
-    def __init__(self, http: HttpConfig, *, num_cpus: int, throughput: bool = True) -> None:
+    def __init__(
+        self,
+        http: HttpConfig,
+        grpc: GrpcConfig | None = None,
+        *,
+        num_cpus: int,
+        throughput: bool = True,
+        max_message: int = MAX_MESSAGE,
+    ) -> None:
         self._http = http
+        self._grpc = grpc
+        self._max_message = max_message
         # Ray's CPUs are a count, not cores: what we take must leave some for other jobs' tasks.
         self._num_cpus = num_cpus + (os.cpu_count() or 1)
         self._throughput = throughput
@@ -69,8 +81,10 @@ class LocalCluster:
     def start(self) -> None:
         """Start Ray and connect this process to it."""
         check_port(self._http.host, self._http.port)
+        if self._grpc is not None:
+            check_port(self._http.host, self._grpc.port, "grpc.port, --grpc-port")
         self._folder = Path(tempfile.mkdtemp(prefix="headrace-"))
-        gcs, client, dashboard, agent, stats, proxy_metrics, fallback, self.metrics_port = free_ports(8)
+        gcs, client, dashboard, agent, *others, self.metrics_port = free_ports(9)
         self.address = f"127.0.0.1:{gcs}"
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
         command += ["--node-ip-address=127.0.0.1", f"--port={gcs}", f"--num-cpus={self._num_cpus}"]
@@ -80,7 +94,7 @@ class LocalCluster:
         with (self._folder / "ray.log").open("wb") as log:
             self._ray = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
                 guard.guarded(signal.SIGTERM, command),
-                env={**os.environ, **self._flags(stats, proxy_metrics, fallback)},
+                env={**os.environ, **self._flags(*others)},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
@@ -92,13 +106,24 @@ class LocalCluster:
             self.stop()
             raise
 
-    def _flags(self, stats_port: int, metrics_port: int, fallback_port: int) -> dict[str, str]:
+    def _flags(self, stats_port: int, metrics_port: int, http_port: int, grpc_port: int) -> dict[str, str]:
         assert self._folder is not None
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         flags = {
             "PYTHONPATH": os.pathsep.join(paths),
             "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(MAX_MESSAGE),
         }
+        if self._grpc is not None:
+            flags |= {
+                # The whole message is in memory before we see it. Outputs keep to this limit, too.
+                "RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": str(min(max(self._max_message, MAX_MESSAGE), 2**31 - 1)),
+                "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(grpc_port),
+                "RAY_SERVE_HAPROXY_H2_FE_INITIAL_WINDOW_SIZE": str(HTTP2_WINDOW),
+                "RAY_SERVE_HAPROXY_H2_BE_INITIAL_WINDOW_SIZE": str(HTTP2_WINDOW),
+                "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": BIND,
+                # Behind HAProxy, which runs on this machine, nobody else needs to reach the replicas.
+                BIND_HOST: "127.0.0.1" if self._throughput else self._http.host,
+            }
         if not self._throughput:
             return flags
         from ray.serve._private.haproxy import get_haproxy_binary
@@ -109,7 +134,7 @@ class LocalCluster:
             "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
             "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
-            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback_port),
+            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(http_port),
             # Replicas keep listening this long after they left HAProxy's table, which on one machine
             # is told within a moment; Ray's 30 s would be spent on every stop and update.
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
@@ -152,7 +177,7 @@ class LocalCluster:
                 if time.monotonic() > deadline:
                     raise EngineUnavailable(f"Ray did not answer within {START_TIMEOUT_S:g} s") from err
                 time.sleep(0.2)
-        start_serve(self._http)
+        start_serve(self._http, self._grpc)
         self._remember()
 
     def _last_words(self) -> str:
@@ -211,14 +236,32 @@ def connect(address: str) -> None:
     ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="headrace")
 
 
-def start_serve(http: HttpConfig) -> HttpConfig:
+def start_serve(http: HttpConfig, grpc: GrpcConfig | None = None) -> tuple[HttpConfig, GrpcConfig | None]:
     """Start Serve's ingress on the connected cluster; one that runs already is kept. Where it listens."""
     from ray import serve
+
+    serve.start(
+        http_options={"host": http.host, "port": http.port},
+        grpc_options=None if grpc is None else {"port": grpc.port, "grpc_servicer_functions": [SERVICER]},
+    )
+    return listening()
+
+
+def listening() -> tuple[HttpConfig, GrpcConfig | None]:
+    """Where the running Serve listens; no gRPC when that does not know our service."""
+    import ray
     from ray.serve.context import _get_global_client
 
-    serve.start(http_options={"host": http.host, "port": http.port})
-    options = _get_global_client().http_config
-    return HttpConfig(host=options.host, port=options.port)
+    client = _get_global_client()
+    grpc = ray.get(client._controller.get_grpc_config.remote())
+    is_ours = SERVICER in grpc.grpc_servicer_functions
+    http = HttpConfig(host=client.http_config.host, port=client.http_config.port)
+    return http, GrpcConfig(port=grpc.port) if is_ours else None
+
+
+def addresses(http: HttpConfig, grpc: GrpcConfig | None) -> list[str]:
+    """Where clients connect to, as URLs."""
+    return [f"http://{http.host}:{http.port}", *([f"grpc://{http.host}:{grpc.port}"] if grpc else [])]
 
 
 @contextlib.contextmanager

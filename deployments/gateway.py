@@ -1,4 +1,4 @@
-"""The one ingress: HTTP and handle calls all become Gateway.infer."""
+"""The one ingress: HTTP, gRPC and handle calls all become Gateway.infer."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from cache.responses import ResponseCache
 from deployments import metrics
 from deployments.arguments import request_of
 from deployments.backends import Backend, Replicas
+from deployments.grpc import GrpcApp, GrpcMethods
 from deployments.http import HttpApp
 from deployments.model import ModelHost
 from deployments.watch import settle_memory, watch
@@ -66,13 +67,14 @@ def _count(model: str, version: str, seconds: float, tier: str) -> None:
         metrics.counter(CACHE_REQUESTS).inc(tags={**tags, "tier": tier})
 
 
-class Gateway:
+class Gateway(GrpcMethods):
     """Answers requests for every configured model, from the cache or from its backend."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it: ready means loaded and warm
         self, config: dict[str, Any]
     ) -> None:
         self._config = Config.model_validate(config)
+        self.grpc = GrpcApp(self, self._config.limits)
         self._models: dict[str, dict[str, Served]] = {}
         self._responses = self._open_cache()
         self._hosts: list[ModelHost] = []
@@ -114,15 +116,17 @@ class Gateway:
         timeout_s: float | None = None,
         cache: CacheMode = "use",
         tenant: str = "",
+        priority: int = 0,
     ) -> dict[str, Array]:
         """The output arrays of `model` for `inputs`, by name: arrays in, arrays out, nothing of ours.
 
-        `outputs` names the wanted ones (none: all), `timeout_s` is in seconds (0: no limit).
+        `outputs` names the wanted ones (none: all), `timeout_s` is in seconds (0: no limit), `priority`
+        1 goes first and larger numbers later (0: the default level).
 
         Raises the errors of headrace.errors; through a handle they arrive as a RayTaskError
         that is an instance of the original's class, too.
         """
-        request = request_of(model, inputs, version, outputs, timeout_s, cache, tenant)
+        request = request_of(model, inputs, version, outputs, timeout_s, cache, tenant, priority)
         return dict((await self.answer(request)).outputs)
 
     async def answer(self, request: InferRequest) -> InferResponse:

@@ -12,8 +12,8 @@ from deployments.caller import Caller, ClientLeftError, Receive
 from headrace import __version__
 from headrace.config import LimitsConfig
 from headrace.errors import HeadraceError, Overloaded, SlowBody, TooLarge
-from headrace.requests import InferRequest, Timings
-from protocol import paths, rest
+from headrace.requests import InferRequest, InferResponse, Timings
+from protocol import compression, paths, rest
 from protocol.limits import Limits, decompress
 
 if TYPE_CHECKING:
@@ -23,7 +23,10 @@ _log = logging.getLogger(__name__)
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 LARGE_BYTES = 1 << 20  # JSON of this size takes some ten milliseconds
-_READ_HEADERS = frozenset({b"content-length", b"content-encoding", rest.HEADER_LENGTH.encode()})
+LARGE_COMPRESSED_BYTES = 64 << 10  # compressing this much takes about a millisecond
+_READ_HEADERS = frozenset(
+    {b"accept-encoding", b"content-encoding", b"content-length", rest.HEADER_LENGTH.encode()}
+)
 _JSON = {"content-type": "application/json"}
 # Status, headers and the parts of the body.
 Response = tuple[int, Mapping[str, str], list[bytes | memoryview]]
@@ -107,11 +110,12 @@ class HttpApp:
             self._gateway.count_error(err, route.model, route.version or "")
             raise
         response = await self._gateway.answer(request)
-        is_large = sum(array.nbytes for array in response.outputs.values()) > LARGE_BYTES
-        if is_large:
-            answer_headers, parts = await asyncio.to_thread(rest.encode, response, reply)
+        encoding = compression.accepted(headers.get("accept-encoding"))
+        num_bytes = sum(array.nbytes for array in response.outputs.values())
+        if num_bytes > (LARGE_BYTES if encoding is None else LARGE_COMPRESSED_BYTES):
+            answer_headers, parts = await asyncio.to_thread(_encode, response, reply, encoding)
         else:
-            answer_headers, parts = rest.encode(response, reply)
+            answer_headers, parts = _encode(response, reply, encoding)
         return 200, {**answer_headers, **_timing_headers(response.timings)}, parts
 
     async def _decode(
@@ -132,6 +136,17 @@ class HttpApp:
 
 def _error(err: HeadraceError) -> Response:
     return err.status, _error_headers(err), [rest.encode_error(err)]
+
+
+def _encode(
+    response: InferResponse, reply: rest.Reply, encoding: str | None
+) -> tuple[dict[str, str], list[bytes | memoryview]]:
+    """Headers and body, compressed when the caller takes that and it saves enough."""
+    headers, parts = rest.encode(response, reply)
+    if encoding is None or not compression.is_worth_it(parts):
+        return headers, parts
+    body = compression.compress(parts, encoding)
+    return {**headers, "content-encoding": encoding, "content-length": str(len(body))}, [body]
 
 
 def _error_headers(err: HeadraceError) -> dict[str, str]:

@@ -35,8 +35,8 @@ def holder(port: int) -> str | None:
     return None
 
 
-def check_port(host: str, port: int) -> None:
-    """ConfigRejected when `port` cannot be listened on, saying who holds it."""
+def check_port(host: str, port: int, setting: str = "http.port, --port") -> None:
+    """ConfigRejected when `port` cannot be listened on, saying who holds it and where another is set."""
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -46,5 +46,5 @@ def check_port(host: str, port: int) -> None:
                 raise ConfigRejected(f"cannot listen on {host}:{port}: {err.strerror}") from err
             who = holder(port) or "somebody"
             raise ConfigRejected(
-                f"port {port} is held by {who}; end it, or choose another port (http.port, --port)"
+                f"port {port} is held by {who}; end it, or choose another port ({setting})"
             ) from err

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from cache.embedded import EmbeddedServer
 from deployments import app
-from deployments.cluster import LocalCluster, connect, start_serve
+from deployments.cluster import LocalCluster, addresses, connect, start_serve
 from headrace.config import Config
 
 _log = logging.getLogger(__name__)
+_HEAD_BYTES = 1 << 20  # of a message a little over the limit, so that our own refusal says what is allowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,12 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"http://{self.config.http.host}:{self.config.http.port}"
+        return self.addresses[0]
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where clients connect to, HTTP first."""
+        return addresses(self.config.http, self.config.grpc)
 
     def update(self, config: Config) -> None:
         """Deploy another configuration on the same cluster and cache."""
@@ -42,7 +48,13 @@ def serving(config: Config, *, throughput: bool = True) -> Iterator[Server]:
             stack.callback(cache_server.stop)
             url = cache_server.start()
             config = config.model_copy(update={"cache": config.cache.model_copy(update={"url": url})})
-        cluster = LocalCluster(config.http, num_cpus=app.num_cpus(config), throughput=throughput)
+        cluster = LocalCluster(
+            config.http,
+            config.grpc,
+            num_cpus=app.num_cpus(config),
+            throughput=throughput,
+            max_message=(config.limits.body_mib << 20) + _HEAD_BYTES,
+        )
         stack.enter_context(cluster)
         app.deploy(config)
         yield Server(config, cluster.address, f"http://127.0.0.1:{cluster.metrics_port}/metrics")
@@ -53,6 +65,9 @@ def join(config: Config, address: str) -> Server:
     if config.cache.enabled and config.cache.url is None:
         _log.warning("no cache.url: on a cluster each gateway keeps answers in its own memory only")
     connect(address)
-    config = config.model_copy(update={"http": start_serve(config.http)})
+    http, grpc = start_serve(config.http, config.grpc)
+    if config.grpc is not None and grpc is None:
+        _log.warning("no gRPC: Serve runs on this cluster already, started without it")
+    config = config.model_copy(update={"http": http, "grpc": grpc})
     app.deploy(config)
     return Server(config, address, "")

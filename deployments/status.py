@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from deployments.app import GATEWAY_APP
-from deployments.cluster import connect
+from deployments.cluster import addresses, connect, listening
 from headrace.errors import EngineUnavailable
 
 
@@ -25,6 +25,7 @@ def read_status(address: str) -> dict[str, Any]:
     if GATEWAY_APP in applications:
         models = serve.get_app_handle(GATEWAY_APP).models.remote().result(timeout_s=10)
     return {
+        "addresses": addresses(*listening()) if applications else [],
         "applications": {
             name: {
                 "status": str(app.status.value),

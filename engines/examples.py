@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from headrace.tensors import DTYPES, Array, Signature, TensorSpec
+from headrace.tensors import DTYPES, FLOATS, Array, Signature, TensorSpec
 
 
 def example_inputs(
@@ -29,7 +29,7 @@ def _example(spec: TensorSpec, sizes: Mapping[str, int], random: np.random.Gener
     low = spec.low or 0
     if random is None:
         return np.full(shape, 1 if spec.high == 1 else low, dtype)
-    if dtype.kind == "f":
+    if spec.dtype in FLOATS:
         return random.standard_normal(shape).astype(dtype)
     high = spec.high if spec.high is not None else low + 1
     return random.integers(low, high, shape, endpoint=True).astype(dtype)

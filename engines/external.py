@@ -18,7 +18,7 @@ def external_files(graph: bytes, allowed: Collection[str]) -> set[str]:
     and the runtime's own notation for memory addresses are all refused by the same comparison.
     """
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # ships no types
+    from google.protobuf.message import DecodeError
 
     try:
         model = onnx.ModelProto.FromString(graph)

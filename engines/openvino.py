@@ -117,8 +117,10 @@ def _compiled(artifact: Artifact, threads: int) -> openvino.CompiledModel:
             f"file, or for onnxruntime"
         )
     specs = (*manifest.signature.inputs, *manifest.signature.outputs)
-    if texts := [spec.name for spec in specs if spec.dtype == "BYTES"]:
-        raise ArtifactRejected(f"{of} takes or gives text ({', '.join(texts)}); publish it for onnxruntime")
+    if others := [f"{spec.name}: {spec.dtype}" for spec in specs if spec.dtype in ("BYTES", "BF16")]:
+        raise ArtifactRejected(
+            f"{of} takes or gives text or BF16 ({', '.join(others)}); publish it for onnxruntime"
+        )
     core, release = library.Core(), library.__version__.partition("-")[0]
     try:
         model = core.compile_model(core.read_model(graph), "CPU", _settings(manifest.precision, threads))

@@ -10,6 +10,7 @@ import numpy as np
 from engines.artifact import Artifact
 from engines.examples import example_inputs
 from engines.external import external_files
+from engines.ort_bf16 import has_bf16, run_bf16
 from headrace.errors import ArtifactRejected, EngineFailed, TensorRejected
 from headrace.tensors import Array, Signature, TensorMap, TensorSpec
 
@@ -30,6 +31,7 @@ ORT_DTYPES = {
     "tensor(int32)": "INT32",
     "tensor(int64)": "INT64",
     "tensor(float16)": "FP16",
+    "tensor(bfloat16)": "BF16",
     "tensor(float)": "FP32",
     "tensor(double)": "FP64",
     "tensor(string)": "BYTES",
@@ -48,6 +50,7 @@ class OrtEngine:
         self._warm_up = manifest.warm_up
         self._rejected = onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument
         self._session: onnxruntime.InferenceSession | None = _session(artifact, threads)
+        self._has_bf16 = has_bf16(self._signature)
 
     @property
     def signature(self) -> Signature:
@@ -64,7 +67,10 @@ class OrtEngine:
         names = outputs or tuple(spec.name for spec in self._signature.outputs)
         feed = {spec.name: _to_ort(spec, batch) for spec in self._signature.inputs}
         try:
-            results = self._session.run(list(names), feed)
+            if self._has_bf16:
+                results = run_bf16(self._session, names, feed)
+            else:
+                results = self._session.run(list(names), feed)
         except self._rejected as err:
             _log.info("onnxruntime rejected a batch: %s", err)
             raise TensorRejected("the model cannot compute these values or shapes") from err
@@ -82,6 +88,11 @@ def _session(artifact: Artifact, threads: int) -> onnxruntime.InferenceSession:
     import onnxruntime
 
     manifest = artifact.manifest
+    if has_bf16(manifest.signature) and any(spec.dtype == "BYTES" for spec in manifest.signature.inputs):
+        raise ArtifactRejected(
+            f"'{manifest.name}/{manifest.version}' takes text and has BF16 tensors, which onnxruntime cannot "
+            "be given together; cast the BF16 ones to FP32 inside the graph"
+        )
     graph = artifact.read(manifest.graph)
     weights = sorted(external_files(graph, manifest.graph_files().keys()))
     options = _options(artifact, threads)

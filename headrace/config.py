@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -40,6 +40,12 @@ class _Part(BaseModel):
 class HttpConfig(_Part):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
+
+
+class GrpcConfig(_Part):
+    """Listens on http.host, too."""
+
+    port: int = Field(default=9000, ge=1, le=65535)
 
 
 class LimitsConfig(_Part):
@@ -98,9 +104,16 @@ class Config(_Part):
     repository: str = "models"
     gateways: int = Field(default=2, ge=1, le=1000)  # gateway replicas
     http: HttpConfig = HttpConfig()
+    grpc: GrpcConfig | None = None  # None: no gRPC; `grpc: {}` is port 9000
     limits: LimitsConfig = LimitsConfig()
     cache: CacheConfig = CacheConfig()
     models: dict[Name, ModelConfig] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Config:
+        if self.grpc is not None and self.grpc.port == self.http.port:
+            raise ValueError(f"grpc.port and http.port are both {self.http.port}; choose two ports")
+        return self
 
 
 def parse_config(document: object) -> Config:
@@ -141,6 +154,8 @@ def _told(problem: Any) -> str:
         near = difflib.get_close_matches(str(problem["loc"][-1]), allowed, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return f"unknown key {where!r} (value {problem['input']!r}); allowed: {', '.join(allowed)}{hint}"
+    if not where and problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
     return f"{where or 'document'}: {problem['msg']}; got {problem['input']!r}"
 
 
@@ -153,4 +168,5 @@ def _allowed_keys(loc: tuple[Any, ...]) -> list[str]:
             part = ModelConfig
         else:
             part = part.model_fields[step].annotation
+            part = next((arm for arm in get_args(part) if hasattr(arm, "model_fields")), part)  # X | None
     return sorted(part.model_fields)

@@ -10,6 +10,7 @@ from headrace.tensors import TensorMap
 
 Scalar = str | int | float | bool
 CacheMode = Literal["use", "bypass"]
+LOWEST_PRIORITY = 2**31 - 1
 # Where an answer came from: computed now, an in-process hit, a shared hit, or another
 # request's computation of the same key that was already under way.
 Tier = Literal["off", "miss", "memory", "redis", "flight"]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
@@ -27,11 +28,13 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "INT32": np.dtype(np.int32),
     "INT64": np.dtype(np.int64),
     "FP16": np.dtype(np.float16),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
     "FP32": np.dtype(np.float32),
     "FP64": np.dtype(np.float64),
     "BYTES": np.dtype(object),
 }
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
+FLOATS = frozenset({"FP16", "BF16", "FP32", "FP64"})  # numpy does not know that BF16 is one
 
 
 def dtype_name(array: Array) -> str:
@@ -62,6 +65,11 @@ class TensorSpec:
     low: int | None = None
     high: int | None = None
     pad: int = 0  # what padding along a variable dimension is filled with
+
+    @property
+    def wire_shape(self) -> list[int]:
+        """The shape as the protocol tells it: a variable dimension is -1."""
+        return [dim if isinstance(dim, int) else -1 for dim in self.shape]
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:

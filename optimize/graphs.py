@@ -68,7 +68,7 @@ def kinds(graph: onnx.GraphProto) -> Iterator[str]:
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     tensor = value.type.tensor_type
     if tensor.elem_type not in _DTYPES:
-        raise ConfigRejected(f"'{value.name}' of the graph has a datatype that cannot be served")
+        raise ConfigRejected(f"'{value.name}' of the graph has a datatype that cannot be optimized")
     if not tensor.HasField("shape"):
         raise ConfigRejected(f"'{value.name}' of the graph has no shape; give one by signature()")
     dims = enumerate(tensor.shape.dim)

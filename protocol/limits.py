@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from headrace.config import LimitsConfig
-from headrace.errors import CallerError, TooLarge
+from headrace.errors import CallerError, HeadraceError, TooLarge
 
 _WBITS = {"gzip": 31, "deflate": 15}  # of zlib.decompressobj
+_LONGEST_ERROR = 1000  # characters
 _CHUNK = 1 << 20  # marks per step of the depth scan
 _OTHERS = bytes(set(range(256)) - set(b'"[]{}'))
 _STEP = np.zeros(256, dtype=np.int8)
@@ -40,6 +41,11 @@ class Limits:
 def shown(value: object) -> str:
     """A caller's value as an error message may show it: its repr, cut short whatever its size."""
     return _REPR.repr(value)
+
+
+def error_text(err: HeadraceError) -> str:
+    """An error's message as a reply may carry it: bounded, and text that UTF-8 can write."""
+    return (str(err) or err.kind)[:_LONGEST_ERROR].encode("utf-8", "replace").decode()
 
 
 def check_depth(raw: bytes | memoryview, depth: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,19 +10,18 @@ import numpy as np
 import orjson
 
 from headrace.errors import CallerError, HeadraceError, TensorRejected, TooLarge
-from headrace.requests import InferRequest, InferResponse, Scalar
+from headrace.requests import InferRequest, InferResponse
 from headrace.tensors import Array, Signature, TensorSpec, dtype_name
 from protocol import documents
+from protocol.checks import check_counts, check_input, check_name, check_output, check_rank
 from protocol.documents import optional, required
-from protocol.limits import Limits, shown
+from protocol.limits import Limits, error_text, shown
+from protocol.parameters import options
 from protocol.tensors_binary import from_raw, to_raw
 from protocol.tensors_json import from_json, to_json
 
+EXTENSIONS = ("binary_tensor_data",)  # of the protocol, by their official names
 HEADER_LENGTH = "inference-header-content-length"  # bytes of JSON before the binary tensors
-_LONGEST_ERROR = 1000  # characters
-_LONGEST_TIMEOUT = 1 << 53  # microseconds, 285 years: exact as a float
-_SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
-_OWN = frozenset({*_SEQUENCE, "binary_data_output", "timeout", "cache", "priority"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +54,17 @@ def decode(
         binary_default=optional(parameters, "binary_data_output", bool, "parameters") or False,
         id=optional(document, "id", str, "the request") or "",
     )
+    given = options(parameters)
     request = InferRequest(
         model=model,
         inputs=inputs,
         version=version,
         outputs=tuple(binary),
         id=reply.id,
-        parameters=_decode_parameters(parameters),
-        timeout_s=_timeout_s(parameters),
-        cache="bypass" if _is_bypassed(parameters) else "use",
+        parameters=given.rest,
+        timeout_s=given.timeout_s,
+        cache=given.cache,
+        priority=given.priority,
     )
     return request, reply
 
@@ -110,8 +110,7 @@ def encode(response: InferResponse, reply: Reply) -> tuple[dict[str, str], list[
 
 def encode_error(err: HeadraceError) -> bytes:
     """The body of an error answer; its status is `err.status`."""
-    message = (str(err) or err.kind)[:_LONGEST_ERROR]
-    return orjson.dumps({"error": message.encode("utf-8", "replace").decode()})
+    return orjson.dumps({"error": error_text(err)})
 
 
 def health() -> bytes:
@@ -123,7 +122,7 @@ def health() -> bytes:
 
 
 def server_metadata(name: str, version: str) -> bytes:
-    return orjson.dumps({"name": name, "version": version, "extensions": ["binary_tensor_data"]})
+    return orjson.dumps({"name": name, "version": version, "extensions": EXTENSIONS})
 
 
 def model_metadata(name: str, versions: Sequence[str], platform: str, signature: Signature) -> bytes:
@@ -140,8 +139,7 @@ def model_metadata(name: str, versions: Sequence[str], platform: str, signature:
 
 
 def _describe(spec: TensorSpec) -> dict[str, Any]:
-    shape = [dim if isinstance(dim, int) else -1 for dim in spec.shape]
-    return {"name": spec.name, "datatype": spec.dtype, "shape": shape}
+    return {"name": spec.name, "datatype": spec.dtype, "shape": spec.wire_shape}
 
 
 def _json_length(value: str | None, total: int) -> int:
@@ -161,15 +159,13 @@ def _decode_inputs(document: dict[str, Any], binary: memoryview, limits: Limits)
     entries = optional(document, "inputs", list, "the request")
     if entries is None:
         raise CallerError("the request has no 'inputs'; it must be a list of tensors")
-    if len(entries) > limits.tensors:
-        raise TooLarge(f"the request has {len(entries)} inputs; at most {limits.tensors} are allowed")
+    check_counts(len(entries), 0, limits)
     inputs: dict[str, Array] = {}
     at = 0
     for index, entry in enumerate(entries):
         name = _tensor_name(entry, f"inputs[{index}]")
-        if name in inputs:
-            raise TensorRejected(f"input {shown(name)} is given twice; each name may occur once")
-        inputs[name], at = _decode_input(name, entry, binary, at, limits)
+        where = check_name(name, inputs, "input", f"inputs[{index}]")
+        inputs[name], at = _decode_input(name, where, entry, binary, at, limits)
     if at != len(binary):
         raise CallerError(
             f"{len(binary) - at} bytes of binary data belong to no input; the sum of all binary_data_size "
@@ -179,15 +175,14 @@ def _decode_inputs(document: dict[str, Any], binary: memoryview, limits: Limits)
 
 
 def _decode_input(
-    name: str, entry: dict[str, Any], binary: memoryview, at: int, limits: Limits
+    name: str, where: str, entry: dict[str, Any], binary: memoryview, at: int, limits: Limits
 ) -> tuple[Array, int]:
     """One input, and where the binary data of the next one starts."""
-    where = f"input {shown(name)}"
     datatype = required(entry, "datatype", str, where)
     shape = required(entry, "shape", list, where)
-    if len(shape) > limits.rank:
-        raise TensorRejected(f"{where} has {len(shape)} dimensions; at most {limits.rank} are allowed")
-    parameters = _tensor_parameters(entry, where)
+    check_rank(shape, where, limits)
+    parameters = optional(entry, "parameters", dict, where) or {}
+    check_input(parameters, where)
     data = optional(entry, "data", list, where)
     size = optional(parameters, "binary_data_size", int, f"{where}: parameters")
     if (data is None) == (size is None):
@@ -209,70 +204,18 @@ def _decode_input(
 def _decode_outputs(document: dict[str, Any], limits: Limits) -> dict[str, bool | None]:
     """The requested outputs in order, each with its `binary_data` flag when it has one."""
     entries = optional(document, "outputs", list, "the request") or []
-    if len(entries) > limits.tensors:
-        raise TooLarge(f"the request asks for {len(entries)} outputs; at most {limits.tensors} are allowed")
+    check_counts(0, len(entries), limits)
     outputs: dict[str, bool | None] = {}
     for index, entry in enumerate(entries):
         name = _tensor_name(entry, f"outputs[{index}]")
-        where = f"output {shown(name)}"
-        if name in outputs:
-            raise CallerError(f"{where} is asked for twice; each name may occur once")
-        parameters = _tensor_parameters(entry, where)
-        if optional(parameters, "classification", int, where):
-            raise CallerError(f"{where}: 'classification' is not supported; take the scores and sort them")
+        where = check_name(name, outputs, "output", f"outputs[{index}]")
+        parameters = optional(entry, "parameters", dict, where) or {}
+        check_output(parameters, where)
         outputs[name] = optional(parameters, "binary_data", bool, where)
     return outputs
-
-
-def _decode_parameters(parameters: dict[str, Any]) -> dict[str, Scalar]:
-    """The parameters that the model may see; those of the protocol itself are checked and left out."""
-    for key in _SEQUENCE:
-        if parameters.get(key) not in (None, 0, ""):
-            raise CallerError(f"parameter '{key}' is {shown(parameters[key])}; sequences are not supported")
-    optional(
-        parameters, "priority", int, "parameters"
-    )  # accepted from Triton's clients; all are served alike
-    rest: dict[str, Scalar] = {}
-    for key, value in parameters.items():
-        if key in _OWN:
-            continue
-        if type(value) not in (str, int, float, bool) or (type(value) is float and not math.isfinite(value)):
-            raise CallerError(
-                f"parameter {shown(key)} is {shown(value)}; it must be a string, a finite number or a boolean"
-            )
-        rest[key] = value
-    return rest
-
-
-def _timeout_s(parameters: dict[str, Any]) -> float | None:
-    """The caller's timeout; on the wire it is in microseconds, and 0 is none."""
-    timeout_us = optional(parameters, "timeout", int, "parameters") or 0
-    if not 0 <= timeout_us <= _LONGEST_TIMEOUT:
-        raise CallerError(
-            f"parameter 'timeout' is {shown(timeout_us)}; it must be 0 to {_LONGEST_TIMEOUT} microseconds"
-        )
-    return timeout_us / 1e6 or None
-
-
-def _is_bypassed(parameters: dict[str, Any]) -> bool:
-    mode = parameters.get("cache")
-    if mode not in (None, "use", "bypass"):
-        raise CallerError(f"parameter 'cache' is {shown(mode)}; allowed: 'use', 'bypass'")
-    return bool(mode == "bypass")
 
 
 def _tensor_name(entry: object, where: str) -> str:
     if not isinstance(entry, dict):
         raise CallerError(f"{where} must be an object with 'name'; got {shown(entry)}")
-    name = required(entry, "name", str, where)
-    if not name:
-        raise TensorRejected(f"{where} has an empty 'name'; give the name of the tensor")
-    return name
-
-
-def _tensor_parameters(entry: dict[str, Any], where: str) -> dict[str, Any]:
-    parameters = optional(entry, "parameters", dict, where) or {}
-    for key in parameters:
-        if key.startswith("shared_memory_"):
-            raise CallerError(f"{where}: {shown(key)} is not supported; send the tensor in the body")
-    return parameters
+    return required(entry, "name", str, where)

@@ -24,10 +24,8 @@ def dtype_of(where: str, datatype: str) -> np.dtype[Any]:
     """The numpy dtype of a protocol datatype; TensorRejected, naming `where`, for an unknown one."""
     dtype = DTYPES.get(datatype)
     if dtype is None:
-        hint = "; convert it to FP32 or FP16" if datatype == "BF16" else ""
         raise TensorRejected(
-            f"{where} has datatype {shown(datatype)}, which is not supported{hint}; "
-            f"allowed: {', '.join(DTYPES)}"
+            f"{where} has datatype {shown(datatype)}, which is not supported; allowed: {', '.join(DTYPES)}"
         )
     return dtype
 

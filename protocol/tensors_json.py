@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from headrace.errors import CallerError, TensorRejected
-from headrace.tensors import Array
+from headrace.tensors import DTYPES, Array
 from protocol.limits import shown
 from protocol.tensors_binary import dtype_of, num_elements, object_array, to_bytes
 
@@ -30,6 +30,8 @@ def from_json(name: str, dtype: str, shape: Sequence[int], data: list[Any]) -> A
     """
     where = f"input {shown(name)}"
     numpy_dtype = dtype_of(where, dtype)
+    if dtype == "BF16":
+        raise TensorRejected(f"{where} is BF16, which JSON does not carry; send it with binary_data_size")
     count = num_elements(shape, where)
     flat, kinds = _flatten(where, data)
     if len(flat) != count:
@@ -56,6 +58,10 @@ def to_json(name: str, array: Array) -> Array | list[str]:
                 f"output {shown(name)} holds bytes that are not UTF-8, which JSON cannot carry; "
                 'ask for it with "binary_data": true'
             ) from err
+    if array.dtype == DTYPES["BF16"]:
+        raise CallerError(
+            f'output {shown(name)} is BF16, which JSON does not carry; ask for it with "binary_data": true'
+        )
     # orjson before 3.10.8 has no float16; as float32 its values stay the same.
     dtype = np.dtype(np.float32) if array.dtype == np.float16 else array.dtype.newbyteorder("=")
     return np.ascontiguousarray(array, dtype=dtype).reshape(-1)

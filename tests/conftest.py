@@ -17,7 +17,7 @@ from deployments.serving import Server, serving
 from engines.artifact import Repository
 from examples.minilm import graph
 from headrace.config import parse_config
-from tests.onnx_models import publish_all
+from tests.onnx_models import SAME, publish_all, publish_same
 
 BODY_TIMEOUT_S = 1.5
 
@@ -43,6 +43,17 @@ class Running:
     def port(self) -> int:
         return self.server.config.http.port
 
+    @property
+    def http(self) -> str:
+        """What tritonclient.http connects to."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def grpc(self) -> str:
+        """What tritonclient.grpc connects to."""
+        assert self.server.config.grpc is not None
+        return f"127.0.0.1:{self.server.config.grpc.port}"
+
     def ask(self, requests: list[bytes], concurrency: int = 1) -> Load:
         return asyncio.run(closed_loop("127.0.0.1", self.port, requests, concurrency))
 
@@ -53,13 +64,16 @@ class Running:
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     root: Path = tmp_path_factory.mktemp("models")
-    publish_minilm(publish_all(root), root)
-    (port,) = free_ports(1)
+    repository = publish_all(root)
+    publish_same(repository)
+    publish_minilm(repository, root)
+    port, grpc_port = free_ports(2)
     with EmbeddedServer(64) as cache_server:
         config = parse_config(
             {
                 "repository": str(root),
                 "http": {"port": port},
+                "grpc": {"port": grpc_port},
                 "limits": {"body_timeout_s": BODY_TIMEOUT_S},
                 "cache": {"url": cache_server.start()},
                 "models": {
@@ -69,6 +83,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
                     "words": {},
                     "minilm": {},
                     "lookup": {"cache": False},
+                    **{name: {} for name in SAME},
                 },
             }
         )

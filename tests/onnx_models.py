@@ -10,7 +10,41 @@ from onnx import TensorProto, helper
 from engines.artifact import Repository
 from headrace.tensors import Signature, TensorSpec
 
+SHAPE = ("batch", "length")
 SIDE = 1024  # of the matrices that make `slow` slow
+ONNX_TYPES = {
+    "BOOL": TensorProto.BOOL,
+    "UINT8": TensorProto.UINT8,
+    "UINT16": TensorProto.UINT16,
+    "UINT32": TensorProto.UINT32,
+    "UINT64": TensorProto.UINT64,
+    "INT8": TensorProto.INT8,
+    "INT16": TensorProto.INT16,
+    "INT32": TensorProto.INT32,
+    "INT64": TensorProto.INT64,
+    "FP16": TensorProto.FLOAT16,
+    "BF16": TensorProto.BFLOAT16,
+    "FP32": TensorProto.FLOAT,
+    "FP64": TensorProto.DOUBLE,
+    "BYTES": TensorProto.STRING,
+}
+SCALARS = ("BF16", "BYTES", "FP32", "INT64")  # datatypes that have a model of rank 0, too
+
+
+def same(dtype: str, rank: int = 2) -> str:
+    """The name of the model that gives back what it gets: x -> y, of this datatype and rank."""
+    return f"same{rank}-{dtype}"
+
+
+SAME = [*map(same, ONNX_TYPES), *(same(dtype, 0) for dtype in SCALARS)]
+
+
+def publish_same(repository: Repository) -> None:
+    for dtype, kind in ONNX_TYPES.items():
+        _publish(repository, same(dtype), _identity(kind), ("x", dtype), ("y", dtype))
+    for dtype in SCALARS:
+        graph = _identity(ONNX_TYPES[dtype], ())
+        _publish(repository, same(dtype, 0), graph, ("x", dtype), ("y", dtype), shape=())
 
 
 def publish_all(root: Path) -> Repository:
@@ -37,14 +71,14 @@ def _publish(
     result: tuple[str, str],
     version: str = "1",
     grouping: str = "exact",
+    shape: tuple[str, ...] = SHAPE,
 ) -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.checker.check_model(model)
-    shape = ("batch", "length")
     signature = Signature(
         (TensorSpec(given[0], given[1], shape),),
         (TensorSpec(result[0], result[1], shape),),
-        {"length": 3_000_000},
+        {"length": 3_000_000} if shape else {},
     )
     repository.publish(
         name,
@@ -57,10 +91,13 @@ def _publish(
 
 
 def _graph(
-    nodes: list[onnx.NodeProto], kinds: tuple[int, int], *constants: onnx.TensorProto
+    nodes: list[onnx.NodeProto],
+    kinds: tuple[int, int],
+    *constants: onnx.TensorProto,
+    shape: tuple[str, ...] = SHAPE,
 ) -> onnx.GraphProto:
     given, result = (
-        helper.make_tensor_value_info(name, kind, ["batch", "length"])
+        helper.make_tensor_value_info(name, kind, list(shape))
         for name, kind in zip(("x", "y"), kinds, strict=True)
     )
     return helper.make_graph(nodes, "g", [given], [result], list(constants))
@@ -73,8 +110,8 @@ def _scale(factor: float) -> onnx.GraphProto:
     )
 
 
-def _identity(kind: int) -> onnx.GraphProto:
-    return _graph([helper.make_node("Identity", ["x"], ["y"])], (kind, kind))
+def _identity(kind: int, shape: tuple[str, ...] = SHAPE) -> onnx.GraphProto:
+    return _graph([helper.make_node("Identity", ["x"], ["y"])], (kind, kind), shape=shape)
 
 
 def _lookup() -> onnx.GraphProto:

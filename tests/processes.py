@@ -118,3 +118,30 @@ def started(*arguments: str) -> Iterator[Started]:
             process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+def front(port: int) -> psutil.Process:
+    """The HAProxy on this port, once a reload has left only one."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        found = [process for process in psutil.process_iter(["name"]) if _is_front(process, port)]
+        if len(found) == 1:
+            return found[0]
+        time.sleep(0.2)
+    raise AssertionError(f"{len(found)} proxies listen on port {port}")
+
+
+def _is_front(process: psutil.Process, port: int) -> bool:
+    if process.info["name"] != "haproxy":
+        return False
+    try:
+        connections = process.net_connections("tcp")
+    except psutil.NoSuchProcess:
+        return False
+    return any(c.laddr.port == port for c in connections if c.status == psutil.CONN_LISTEN)
+
+
+def front_settings(proxy: psutil.Process) -> str:
+    """What a HAProxy runs with."""
+    command = proxy.cmdline()
+    return Path(command[command.index("-f") + 1]).read_text()

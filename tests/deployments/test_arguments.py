@@ -19,6 +19,7 @@ GOOD = {
     "timeout_s": None,
     "cache": "use",
     "tenant": "",
+    "priority": 0,
 }
 
 
@@ -45,6 +46,10 @@ def test_plain_arguments_make_a_request() -> None:
         ({"timeout_s": "1"}, "timeout_s"),
         ({"timeout_s": X}, "timeout_s"),
         ({"timeout_s": True}, "timeout_s"),
+        ({"priority": -1}, "priority must be 0 .the default level. or 1 .first. to 2147483647"),
+        ({"priority": 2**31}, "priority"),
+        ({"priority": True}, "priority"),
+        ({"priority": 1.0}, "priority"),
         ({"inputs": [X]}, "inputs must map names to arrays"),
         ({"inputs": {1: X}}, "names of inputs must be strings; got 1"),
         ({"inputs": {"x": [1, 2]}}, "input 'x' must be a numpy array"),

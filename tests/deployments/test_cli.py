@@ -61,6 +61,23 @@ def test_a_taken_port_is_told_with_its_holder(config: Path) -> None:
     assert f"(process {psutil.Process().pid})" in done.stderr
 
 
+def test_a_taken_grpc_port_is_told_with_its_holder(config: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = headrace("serve", str(config), "--grpc-port", str(port))
+    assert done.returncode == 2
+    assert f"port {port} is held by" in done.stderr
+    assert "another port (grpc.port, --grpc-port)" in done.stderr
+
+
+def test_one_port_for_both_protocols_is_refused(config: Path) -> None:
+    done = headrace("serve", str(config), "--port", "9000", "--grpc-port", "9000")
+    assert done.returncode == 2
+    assert "grpc.port and http.port are both 9000" in done.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_serve_answers_and_leaves_no_process_behind(config: Path, number: signal.Signals) -> None:
     with started("serve", str(config)) as run:
@@ -96,6 +113,7 @@ def test_status_tells_applications_and_versions(running: Running) -> None:
     assert done.returncode == 0, done.stderr
     state = json.loads(done.stdout)
     assert state["models"]["double"] == ["1", "2"]
+    assert state["addresses"] == [f"http://{running.http}", f"grpc://{running.grpc}"]
     assert state["applications"]["headrace"]["status"] == "RUNNING"
     assert state["applications"]["headrace:far:1"]["deployments"]["Model"]["RUNNING"] >= 1
 
@@ -105,7 +123,9 @@ def test_a_configuration_can_join_a_running_cluster(running: Running, tmp_path: 
     file.write_text(json.dumps(running.server.config.model_dump()))
     done = headrace("serve", str(file), "--address", running.server.ray_address)
     assert done.returncode == 0, done.stderr
-    assert f"deployed on {running.server.ray_address}" in done.stdout.replace("\n", " ")
+    said = done.stdout.replace("\n", " ")
+    assert f"deployed on {running.server.ray_address}" in said
+    assert f"grpc://{running.grpc}" in said
 
 
 def test_status_without_a_cluster_says_how_to_start_one() -> None:

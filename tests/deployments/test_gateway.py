@@ -19,7 +19,9 @@ from deployments import app
 from deployments.load import infer_request
 from headrace.errors import CallerError, DeadlinePassed, NotFound, TensorRejected
 from headrace.metrics import BATCH_FILL, BATCH_ROWS, CACHE_REQUESTS, ERRORS, QUEUE_DEPTH, REQUEST_LATENCY
+from headrace.tensors import DTYPES
 from tests.conftest import Running
+from tests.onnx_models import same
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 METRICS_WAIT_S = 40.0
@@ -39,6 +41,15 @@ def test_arrays_go_in_and_arrays_come_out(handle: Any) -> None:
 def test_a_version_and_outputs_can_be_named(handle: Any) -> None:
     answer = handle.infer.remote("double", {"x": X}, version="1", outputs=("y",)).result(timeout_s=30)
     assert np.array_equal(answer["y"], X * 2)
+
+
+def test_bf16_and_a_priority_are_taken_by_handle(handle: Any) -> None:
+    x = X.astype(DTYPES["BF16"])
+    answer = handle.infer.remote(same("BF16"), {"x": x}, priority=1).result(timeout_s=30)
+    assert answer["y"].dtype == x.dtype
+    assert answer["y"].tobytes() == x.tobytes()
+    with pytest.raises(CallerError, match="priority must be 0"):
+        handle.infer.remote("double", {"x": X}, priority=-1).result(timeout_s=30)
 
 
 def test_text_by_handle_is_not_cut_to_a_width(handle: Any) -> None:

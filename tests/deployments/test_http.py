@@ -9,7 +9,6 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -21,6 +20,7 @@ from hypothesis import strategies as st
 from deployments.cluster import HEADER_TIMEOUT_S, IDLE_TIMEOUT_S
 from deployments.load import infer_request
 from tests.conftest import BODY_TIMEOUT_S, Running
+from tests.processes import front, front_settings
 
 NAN_TIMEOUT = b'{"inputs":[],"parameters":{"timeout":NaN}}'
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -53,6 +53,11 @@ def still_answers(running: Running) -> bool:
     """The engine itself, not the cache: no two calls ask the same."""
     fresh = np.random.default_rng().random((1, 5), np.float32)
     return running.ask_model("double", fresh).tiers() == ["miss"]
+
+
+def input_of(x: np.ndarray) -> triton.InferInput:
+    tensor = triton.InferInput("x", list(x.shape), "FP32")
+    return tensor.set_data_from_numpy(x)
 
 
 @pytest.mark.parametrize("is_binary", [True, False])
@@ -91,6 +96,24 @@ def test_compressed_requests_are_taken(running: Running, algorithm: str) -> None
     tensor.set_data_from_numpy(X)
     answer = client.infer("double", [tensor], request_compression_algorithm=algorithm)
     assert np.array_equal(answer.as_numpy("y"), X * 3)
+
+
+@pytest.mark.parametrize(("x", "is_compressed"), [(np.zeros((1, 5000), np.float32), True), (X, False)])
+def test_answers_are_compressed_when_asked_for_and_worth_it(
+    running: Running, x: np.ndarray, is_compressed: bool
+) -> None:
+    body, length = triton.InferenceServerClient.generate_request_body([input_of(x)])
+    headers = {"Inference-Header-Content-Length": str(length), "Accept-Encoding": "br, gzip;q=0.5"}
+    request = urllib.request.Request(f"{running.server.url}/v2/models/double/infer", body, headers)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        content = answer.read()
+        head = int(answer.headers["inference-header-content-length"])
+        assert answer.headers["content-encoding"] == ("gzip" if is_compressed else None)
+        assert int(answer.headers["content-length"]) == len(content)
+    plain = gzip.decompress(content) if is_compressed else content
+    assert json.loads(plain[:head])["outputs"][0]["shape"] == list(x.shape)
+    assert len(plain) - head == x.nbytes
+    assert len(content) <= len(plain)
 
 
 @pytest.mark.parametrize("model", ["double", "far"])
@@ -196,39 +219,19 @@ def test_a_small_body_that_inflates_over_the_limit_is_refused(running: Running) 
 def test_slow_headers_are_limited_and_only_the_front_is_public(running: Running) -> None:
     """Waiting for the limit would take half a minute: what HAProxy runs with is read instead."""
     proxy = front(running.port)
-    command = proxy.cmdline()
-    text = Path(command[command.index("-f") + 1]).read_text()
+    text = front_settings(proxy)
     assert f"timeout http-request {HEADER_TIMEOUT_S}s" in text
     assert (
         f"timeout http-keep-alive {IDLE_TIMEOUT_S}s" in text
     )  # else the limit above would close idle clients
     assert {
-        line.strip() for line in text.splitlines() if "bind" in line and "127.0.0.1:" not in line
+        line
+        for line in map(str.strip, text.splitlines())
+        if line.startswith("bind") and "127.0.0.1:" not in line
     } == set()
     listens = [c.laddr.ip for c in proxy.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
-    assert len(listens) == 3
+    assert len(listens) == 4  # HTTP, gRPC, statistics, metrics
     assert set(listens) == {"127.0.0.1"}
-
-
-def front(port: int) -> psutil.Process:
-    """The HAProxy on this port, once a reload has left only one."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        found = [process for process in psutil.process_iter(["name"]) if is_front(process, port)]
-        if len(found) == 1:
-            return found[0]
-        time.sleep(0.2)
-    raise AssertionError(f"{len(found)} proxies listen on port {port}")
-
-
-def is_front(process: psutil.Process, port: int) -> bool:
-    if process.info["name"] != "haproxy":
-        return False
-    try:
-        connections = process.net_connections("tcp")
-    except psutil.NoSuchProcess:
-        return False
-    return any(c.laddr.port == port for c in connections if c.status == psutil.CONN_LISTEN)
 
 
 def test_a_body_that_never_arrives_is_given_up(running: Running) -> None:

@@ -23,4 +23,6 @@ def test_the_holder_of_a_taken_port_is_named() -> None:
         assert f"(process {os.getpid()})" in str(holder(port))
         with pytest.raises(ConfigRejected, match=f"port {port} is held by .*choose another port"):
             check_port("127.0.0.1", port)
+        with pytest.raises(ConfigRejected, match=r"another port \(grpc.port"):
+            check_port("127.0.0.1", port, "grpc.port")
     check_port("127.0.0.1", port)

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Running
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,8 +19,13 @@ def run(module: str, *arguments: str) -> str:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
-def test_tritonclient_finds_the_sentence_that_means_the_same(running: Running) -> None:
-    lines = run("examples.triton_client", f"127.0.0.1:{running.port}").splitlines()
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_tritonclient_finds_the_sentence_that_means_the_same(running: Running, protocol: str) -> None:
+    module, target = {
+        "http": ("examples.triton_client", running.http),
+        "grpc": ("examples.triton_grpc_client", running.grpc),
+    }[protocol]
+    lines = run(module, target).splitlines()
     assert max(lines) == lines[0], lines
     assert lines[0].endswith("Our refund policy")
 

@@ -13,6 +13,7 @@ GOOD = {"models": {"minilm": {}}}
 def test_the_shortest_configuration_serves_the_newest_version_on_the_loopback() -> None:
     config = parse_config(GOOD)
     assert config.http.host == "127.0.0.1"
+    assert config.grpc is None
     assert config.models["minilm"].versions == []
     assert config.models["minilm"].placement == "inline"
 
@@ -34,6 +35,9 @@ def test_the_shortest_configuration_serves_the_newest_version_on_the_loopback() 
         ({"models": {"../m": {}}}, ["a name has 1 to 64", "got '../m'"]),
         ({"models": {}}, ["models", "at least 1"]),
         ({**GOOD, "http": {"port": 70000}}, ["http.port", "65535", "got 70000"]),
+        ({**GOOD, "grpc": {"prt": 1}}, ["'grpc.prt'", "allowed: port", "did you mean 'port'"]),
+        ({**GOOD, "grpc": {"port": 0}}, ["grpc.port", "got 0"]),
+        ({**GOOD, "grpc": {"port": 8000}}, ["grpc.port and http.port are both 8000; choose two"]),
         ({}, ["models", "required"]),
         ([], ["document", "got []"]),
     ],
@@ -85,3 +89,9 @@ def test_names_that_can_be_folders_are_taken(name: str) -> None:
 def test_names_that_could_leave_their_folder_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="a name has"):
         check_name(name)
+
+
+def test_grpc_is_turned_on_by_a_word() -> None:
+    grpc = parse_config({**GOOD, "grpc": {}}).grpc
+    assert grpc is not None
+    assert grpc.port == 9000

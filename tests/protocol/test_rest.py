@@ -11,27 +11,11 @@ from headrace.requests import InferResponse, Timings
 from headrace.tensors import DTYPES, Signature, TensorSpec
 from protocol import rest
 from protocol.limits import Limits
+from tests.example_tensors import example
 
 LIMITS = Limits.from_config(LimitsConfig())
 SHAPES = [(1,), (0,), (0, 4), (2, 3)]
-
-
-def _example(dtype, shape):
-    """An array with the extremes of its type."""
-    numpy_dtype, count = DTYPES[dtype], int(np.prod(shape))
-    if dtype == "BYTES":
-        values = [b"", b"a", "gr\u00fc\u00df\u2713".encode(), b'"[{\\', b"", b"\0"]
-    elif dtype == "BOOL":
-        values = [True, False]
-    elif numpy_dtype.kind == "f":
-        info = np.finfo(numpy_dtype)
-        values = [info.max, -0.0, info.smallest_subnormal, 0.1, info.min, info.eps]
-    else:
-        info = np.iinfo(numpy_dtype)
-        values = [info.max, info.min, 0, 1, info.max - 1, info.min + 1]
-    array = np.empty(6, dtype=numpy_dtype)
-    array[:] = (values * 6)[:6]
-    return array[:count].reshape(shape)
+WAYS = [(dtype, binary) for dtype in sorted(DTYPES) for binary in (True, False) if binary or dtype != "BF16"]
 
 
 def _input(name, array, dtype, binary):
@@ -70,11 +54,10 @@ def _same(left, right):
         assert left.tobytes() == right.tobytes()
 
 
-@pytest.mark.parametrize("binary", [True, False])
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("dtype", sorted(DTYPES))
+@pytest.mark.parametrize(("dtype", "binary"), WAYS)
 def test_tritons_client_and_we_mean_the_same_tensor(dtype, shape, binary):
-    array = _example(dtype, shape)
+    array = example(dtype, shape)
     other = np.arange(3, dtype=np.int64)
     body, length = triton.InferenceServerClient.generate_request_body(
         [_input("x", array, dtype, binary), _input("y", other, "INT64", True)],
@@ -153,7 +136,7 @@ def test_the_parameters_of_the_protocol_are_taken_and_the_others_passed_on():
         parameters={"cache": "bypass", "top": 3, "who": "me", "deep": False},
     )
     request, _ = _decode(body, length)
-    assert request.timeout_s == 1.5
+    assert (request.timeout_s, request.priority) == (1.5, 2)
     assert request.cache == "bypass"
     assert request.parameters == {"top": 3, "who": "me", "deep": False}
 
@@ -175,7 +158,7 @@ def test_absent_null_and_zero_are_the_defaults():
         ({"shape": [1] * 16 + [2]}, "17 dimensions; at most 16"),
         ({"shape": ...}, "has no 'shape'; it must be a list"),
         ({"datatype": ...}, "has no 'datatype'"),
-        ({"datatype": "BF16"}, "'BF16', which is not supported"),
+        ({"datatype": "BF16"}, "BF16, which JSON does not carry; send it with binary_data_size"),
         ({"datatype": "float"}, "'float', which is not supported; allowed: BOOL"),
         ({"name": ...}, "has no 'name'"),
         ({"name": ""}, "empty 'name'"),
@@ -200,7 +183,10 @@ def test_a_wrong_tensor_is_refused_with_what_was_wrong(entry, words):
         ({"inputs": [_json_input(data="ab")]}, "'data' must be a list"),
         ({"inputs": [_json_input(parameters=[])]}, "'parameters' must be an object"),
         ({"inputs": [_json_input(), _json_input()]}, "'x' is given twice"),
-        ({"inputs": [_json_input(parameters={"shared_memory_region": "r"})]}, "send the tensor in the body"),
+        (
+            {"inputs": [_json_input(parameters={"shared_memory_region": "r"})]},
+            "send the tensor in the request",
+        ),
         ({"inputs": [], "id": 5}, "'id' must be a string; got 5"),
         ({"inputs": [], "outputs": [{}]}, r"outputs\[0\] has no 'name'"),
         ({"inputs": [], "outputs": ["y"]}, r"outputs\[0\] must be an object"),
@@ -222,6 +208,8 @@ def test_a_wrong_tensor_is_refused_with_what_was_wrong(entry, words):
         ({"inputs": [], "parameters": {"cache": "never"}}, "allowed: 'use', 'bypass'"),
         ({"inputs": [], "parameters": {"cache": []}}, "allowed: 'use', 'bypass'"),
         ({"inputs": [], "parameters": {"priority": "high"}}, "'priority' must be an integer"),
+        ({"inputs": [], "parameters": {"priority": -1}}, "'priority' is -1; it must be 0"),
+        ({"inputs": [], "parameters": {"priority": 2**31}}, "1 .first. to 2147483647 .last."),
         ({"inputs": [], "parameters": {"binary_data_output": 1}}, "'binary_data_output' must be true or"),
         ({"inputs": [], "parameters": {"sequence_id": 4}}, "sequences are not supported"),
         ({"inputs": [], "parameters": {"sequence_end": True}}, "sequences are not supported"),

@@ -124,11 +124,6 @@ def test_a_boolean_byte_is_0_or_1():
         from_raw("x", "BOOL", [3], memoryview(b"\0\1\2"))
 
 
-def test_bf16_is_named_as_not_supported():
-    with pytest.raises(TensorRejected, match=r"'BF16', which is not supported; convert it to FP32"):
-        from_raw("x", "BF16", [1], memoryview(b"\0\0"))
-
-
 @settings(max_examples=200, deadline=None)
 @given(
     dtype=st.sampled_from(sorted(DTYPES)) | st.text(max_size=5),

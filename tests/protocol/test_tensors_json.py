@@ -2,7 +2,7 @@ import numpy as np
 import orjson
 import pytest
 
-from headrace.errors import TensorRejected
+from headrace.errors import CallerError, TensorRejected
 from headrace.tensors import DTYPES
 from protocol.tensors_json import from_json, to_json
 
@@ -44,12 +44,21 @@ def test_nested_and_flat_data_are_the_same_tensor(dtype, data):
     assert array.tolist() == [[1, 2], [3, 4]]
 
 
-@pytest.mark.parametrize("dtype", sorted(DTYPES))
+@pytest.mark.parametrize("dtype", sorted(set(DTYPES) - {"BF16"}))
 @pytest.mark.parametrize(("shape", "data"), [([0], []), ([0, 4], []), ([2, 0], [[], []])])
 def test_an_empty_list_is_an_empty_tensor_of_that_shape(dtype, shape, data):
     array = from_json("x", dtype, shape, data)
     assert array.shape == tuple(shape)
     assert array.dtype == DTYPES[dtype]
+
+
+def test_bf16_is_refused_both_ways_with_what_to_do_instead():
+    with pytest.raises(
+        TensorRejected, match="BF16, which JSON does not carry; send it with binary_data_size"
+    ):
+        from_json("x", "BF16", [1], [1.0])
+    with pytest.raises(CallerError, match='ask for it with "binary_data": true'):
+        to_json("y", np.zeros(1, DTYPES["BF16"]))
 
 
 @pytest.mark.parametrize(
