@@ -155,6 +155,7 @@ class LocalCluster:
         return flags | {
             "RAY_SERVE_HAPROXY_BINARY_PATH": str(HAPROXY),
             "HEADRACE_HAPROXY": get_haproxy_binary(),
+            "HEADRACE_FRONT": str(HAPROXY.with_name("haproxy_front.cfg")),
             "HEADRACE_GUARD": guard.__file__,
             "HEADRACE_PYTHON": sys.executable,
             "HEADRACE_HEADER_S": str(HEADER_TIMEOUT_S),

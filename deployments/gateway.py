@@ -17,13 +17,14 @@ from cache.responses import ResponseCache
 from deployments import metrics
 from deployments.arguments import request_of
 from deployments.backends import Backend, Replicas
+from deployments.door import Door
 from deployments.grpc import GrpcApp, GrpcMethods
 from deployments.http import HttpApp
 from deployments.model import ModelHost
 from deployments.watch import settle_memory, watch
 from engines.artifact import Artifact, Repository
 from headrace.config import Config, ModelConfig
-from headrace.errors import DeadlinePassed, HeadraceError, NotFound
+from headrace.errors import DeadlinePassed, HeadraceError, NotFound, Overloaded
 from headrace.metrics import CACHE_FAULTS, CACHE_REQUESTS, ERRORS, REQUEST_LATENCY
 from headrace.requests import CacheMode, InferRequest, InferResponse, Ran
 from headrace.tensors import Array, Signature
@@ -37,6 +38,7 @@ class Served:
     backend: Backend
     is_cached: bool
     timeout_s: float | None  # of requests that bring none
+    door: Door
 
     @property
     def signature(self) -> Signature:
@@ -85,7 +87,9 @@ class Gateway(GrpcMethods):
                 artifact = repository.open(name, version)
                 backend = await self._backend(artifact, model)
                 timeout_s = None if model.timeout_ms is None else model.timeout_ms / 1000
-                self._models[name][version] = Served(artifact, backend, model.cache, timeout_s)
+                self._models[name][version] = Served(
+                    artifact, backend, model.cache, timeout_s, self._door(model)
+                )
         queues = {
             (name, v): served.backend for name, all_ in self._models.items() for v, served in all_.items()
         }
@@ -137,10 +141,14 @@ class Gateway(GrpcMethods):
         try:
             served = self.find(request.model, request.version)
             version = served.artifact.manifest.version
+            served.door.came(started, request.timeout_s or served.timeout_s)
             ran = await self._run(served, request, started)
         except HeadraceError as err:
+            if isinstance(err, Overloaded):
+                served.door.refused(started, err.retry_after_s)
             self.count_error(err, request.model, version)
             raise
+        served.door.answered(loop.time())
         outputs = {name: ran.outputs[name] for name in request.outputs} if request.outputs else ran.outputs
         loop.call_soon(_count, request.model, version, loop.time() - started, ran.timings.tier)
         return InferResponse(request.model, version, outputs, request.id, ran.timings)
@@ -213,6 +221,18 @@ class Gateway(GrpcMethods):
             )
         return ResponseCache(memory, shared)
 
+    def _door(self, model: ModelConfig) -> Door:
+        groups = model.batching.permits * (model.replicas if model.placement == "replicas" else 1)
+        return Door(
+            self._config.gateways,
+            floor=4 * groups * model.batching.max_batch,
+            max_queue=self._share(model),
+        )
+
+    def _share(self, model: ModelConfig) -> int:
+        """This gateway's part of the model's queue."""
+        return max(1, -(-model.batching.max_queue // self._config.gateways))
+
     async def _backend(self, artifact: Artifact, model: ModelConfig) -> Backend:
         if model.placement == "inline":
             host = ModelHost(artifact, model, share=self._config.gateways)
@@ -224,5 +244,5 @@ class Gateway(GrpcMethods):
             serve.get_app_handle(app_name(manifest.name, manifest.version)),
             max_calls=2 * model.replicas,
             max_pack=2 * model.batching.max_batch,
-            max_queue=max(1, -(-model.batching.max_queue // self._config.gateways)),
+            max_queue=self._share(model),
         )

@@ -109,14 +109,20 @@ class HttpApp:
         except HeadraceError as err:
             self._gateway.count_error(err, route.model, route.version or "")
             raise
-        response = await self._gateway.answer(request)
+        door = self._gateway.find(request.model, request.version).door
+        try:
+            response = await self._gateway.answer(request)
+        except Overloaded as err:
+            status, error_headers, parts = _error(err)
+            return status, {**error_headers, **door.headers(_now())}, parts
         encoding = compression.accepted(headers.get("accept-encoding"))
         num_bytes = sum(array.nbytes for array in response.outputs.values())
         if num_bytes > (LARGE_BYTES if encoding is None else LARGE_COMPRESSED_BYTES):
             answer_headers, parts = await asyncio.to_thread(_encode, response, reply, encoding)
         else:
             answer_headers, parts = _encode(response, reply, encoding)
-        return 200, {**answer_headers, **_timing_headers(response.timings)}, parts
+        answer_headers |= _timing_headers(response.timings) | door.headers(_now())
+        return 200, answer_headers, parts
 
     async def _decode(
         self, route: paths.Route, headers: Mapping[str, str], body: bytes
@@ -132,6 +138,10 @@ class HttpApp:
         if encoding := headers.get("content-encoding"):
             body = decompress(body, encoding, self._limits.body_bytes)
         return rest.decode(route.model, route.version, headers, body, self._limits)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _error(err: HeadraceError) -> Response:
