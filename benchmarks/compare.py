@@ -61,20 +61,6 @@ class Measured:
     def rate(self) -> float:
         return middle(self.rates)
 
-    def figures(self) -> list[Figure]:
-        if not self.p50s:
-            return [Figure(self.name, self.rate, "requests/s")]
-        share = f"open loop at {OPEN_SHARE:.0%}"
-        return [
-            Figure(self.name, self.rate, "requests/s"),
-            Figure(f"{self.name}, P50", middle(self.p50s), "ms"),
-            Figure(f"{self.name}, P99", middle(self.p99s), "ms"),
-            Figure(f"{self.name}, {share}", middle(self.offered), "requests/s"),
-            Figure(f"{self.name}, {share}, P50", middle(self.open_p50s), "ms"),
-            Figure(f"{self.name}, {share}, P99", middle(self.open_p99s), "ms"),
-            Figure(f"{self.name}, {share}, failed", sum(self.open_failed), "requests"),
-        ]
-
 
 def compare(
     task: Task,
@@ -194,10 +180,10 @@ def show(title: str, results: Sequence[Measured]) -> None:
     Console(width=140).print(table)
 
 
-def ratios(results: Sequence[Measured], bounds: Sequence[tuple[str, str, str]]) -> list[Figure]:
-    """A figure for each (name above, name below, bound) of which both were measured."""
+def figures(results: Sequence[Measured], bounds: Sequence[tuple[str, str, str]]) -> list[Figure]:
+    """Everybody's rate, and a ratio for each (name above, name below, bound) of which both were measured."""
     rates = {result.name: result.rate for result in results}
-    return [
+    return [Figure(name, rate, "requests/s") for name, rate in rates.items()] + [
         Figure(f"{above} / {below}", rates[above] / rates[below], "ratio", bound)
         for above, below, bound in bounds
         if above in rates and below in rates

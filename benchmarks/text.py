@@ -7,53 +7,30 @@ first use.
 
 from __future__ import annotations
 
-import tempfile
-from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 
 from rich.progress import Progress
 
-from benchmarks import ceiling, compare
-from benchmarks.figures import arguments, finish
-from benchmarks.servers import bentoml, headrace, litserve, plain_serve, triton
+from benchmarks import ceiling, compare, contest
+from benchmarks.servers import headrace
 from benchmarks.servers.base import Contender, Task
-from deployments.terminal import bars
 from engines.artifact import Artifact, Repository
 from examples.demo import CHAINS, GOALS, MODEL, RECIPE
 from examples.minilm.data import chat, tokenize
 from optimize.pipeline import optimize
 from optimize.recipe import load_recipe
 
-PARTS = ("plain", "flags", "litserve", "bentoml", "triton", "headrace", "int8", "ceiling")
 INT8_TOLERANCE = 0.1  # of elements that are 0.05 on average: dynamic INT8 depends on the batch
-BOUNDS = (
-    ("Headrace", "plain Ray Serve", ">= 3"),
-    ("Headrace", "Ray Serve, our flags", ">= 1.7"),
-    ("Headrace", "LitServe", ">= 1.5"),
-    ("Headrace", "BentoML", ">= 1.8"),
-    ("Headrace", "Triton, Python backend", ""),
-    ("Headrace", ceiling.WINDOWS, ">= 0.7"),
-    ("Headrace, INT8", "plain Ray Serve", ">= 6"),
-)
 
 
-def main() -> int:
-    options = arguments(__doc__, parts=PARTS)
-    parts = options.only or PARTS
-    plan = compare.QUICK if options.quick else compare.Plan()
-    with ExitStack() as stack:
-        work = Path(options.work or stack.enter_context(tempfile.TemporaryDirectory()))
-        progress = stack.enter_context(bars())
-        original, small = versions(work, progress)
-        texts = [tokenize(text) for text in chat(plan.requests)]
-        task = Task(original, texts, tensor="input_ids", output="embedding", mask="attention_mask")
-        found = [contender for contender in contenders(small) if contender.key in parts]
-        results = compare.compare(task, found, plan, progress, with_ceiling="ceiling" in parts)
-    compare.show("MiniLM-L6 in FP32, chat messages", results)
-    figures = [figure for result in results for figure in result.figures()]
-    details = {"servers": [{**asdict(result), "setup": str(result.setup)} for result in results]}
-    return finish([*figures, *compare.ratios(results, BOUNDS)], options.json, details)
+def prepare(work: Path, progress: Progress, count: int) -> tuple[Task, list[Contender]]:
+    original, small = versions(work, progress)
+    texts = [tokenize(text) for text in chat(count)]
+    task = Task(original, texts, tensor="input_ids", output="embedding", mask="attention_mask")
+    return task, [
+        headrace.contender(headrace.TEXT),
+        headrace.smaller(small, headrace.TEXT, INT8_TOLERANCE),
+    ]
 
 
 def versions(work: Path, progress: Progress) -> tuple[Artifact, Artifact]:
@@ -64,16 +41,22 @@ def versions(work: Path, progress: Progress) -> tuple[Artifact, Artifact]:
     return repository.open(MODEL, report.before.version), repository.open(MODEL, report.after.version)
 
 
-def contenders(small: Artifact) -> list[Contender]:
-    return [
-        *plain_serve.contenders(),
-        litserve.contender(),
-        bentoml.contender(),
-        triton.contender(),
-        headrace.contender(headrace.TEXT),
-        headrace.smaller(small, headrace.TEXT, INT8_TOLERANCE),
-    ]
-
+CONTEST = contest.Contest(
+    title="MiniLM-L6 in FP32, chat messages",
+    ours=("headrace", "int8"),
+    prepare=prepare,
+    plan=compare.Plan(),
+    quick=compare.QUICK,
+    bounds=(
+        ("Headrace", "plain Ray Serve", ">= 3"),
+        ("Headrace", "Ray Serve, our flags", ">= 1.7"),
+        ("Headrace", "LitServe", ">= 1.5"),
+        ("Headrace", "BentoML", ">= 1.8"),
+        ("Headrace", "Triton, Python backend", ""),
+        ("Headrace", ceiling.WINDOWS, ">= 0.7"),
+        ("Headrace, INT8", "plain Ray Serve", ">= 6"),
+    ),
+)
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(contest.run(CONTEST, __doc__))
