@@ -10,6 +10,7 @@ import multiprocessing
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Barrier
 
@@ -46,21 +47,26 @@ def ways(is_quick: bool) -> list[Way]:
     return found
 
 
-def groups_of(rows: Sequence[Array], batch: int) -> list[Group]:
-    """Numbers of rows in groups: one by one, or each window's rows sorted by size, `batch` at a time."""
+def groups_of(rows: Sequence[Array], batch: int, can_pad: bool) -> list[Group]:
+    """Numbers of rows in groups: one by one, or each window's rows sorted by size, `batch` at a time.
+
+    Rows that cannot be padded share a group with those of their own shape only.
+    """
     if batch == 1:
         return [[number] for number in range(len(rows))]
     found = []
     for start in range(0, len(rows), WINDOW):
         window = sorted(range(start, min(start + WINDOW, len(rows))), key=lambda number: rows[number].size)
-        found += [window[first : first + batch] for first in range(0, len(window), batch)]
+        for _, alike in groupby(window, lambda number: () if can_pad else rows[number].shape):
+            numbers = list(alike)
+            found += [numbers[first : first + batch] for first in range(0, len(numbers), batch)]
     return found
 
 
 def per_second(task: Task, way: Way, count: int) -> float:
     """Rows/s of the first `count` requests, from the moment at which every instance is warm."""
     rows = [task.row(inputs) for inputs in task.requests[:count]]
-    groups = groups_of(rows, way.setup.batch)
+    groups = groups_of(rows, way.setup.batch, can_pad=bool(task.mask))
     context = multiprocessing.get_context("spawn")
     following = context.Value("l", 0)
     barrier = context.Barrier(way.setup.workers + 1)

@@ -186,8 +186,13 @@ class _Run:
         finally:
             for connection in tuple(self._connections):
                 connection.close()
-        headers = self._headers if self.keep_headers else []
-        return OpenLoad(*map(np.array, (self._times, self._left, self._latency, self._status)), headers)
+        return OpenLoad(
+            intended=np.array(self._times),
+            left=np.array(self._left),
+            latency=np.array(self._latency),
+            status=np.array(self._status),
+            headers=self._headers if self.keep_headers else [],
+        )
 
     def answered(self, connection: _Connection, number: int, status: int, is_kept: bool) -> None:
         if number < 0:
