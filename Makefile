@@ -10,7 +10,7 @@ KEEP ?=
 UV ?= uv
 UPGRADE ?=
 
-.PHONY: demo test lint bench bench-optimize data browser protocol lock clean
+.PHONY: demo test lint bench bench-shapes bench-optimize data browser protocol lock clean
 
 demo: $(VENV)/run.stamp
 	@$(BIN)/headrace demo --messages $(MESSAGES) --port $(PORT) --json $(JSON) $(if $(KEEP),--keep)
@@ -24,8 +24,15 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The main job's figures, then texts against other servers, which get environments of their own in out/venvs.
 bench: $(VENV)/run.stamp
-	$(BIN)/python -m benchmarks.text --json out/text.json
+	@failed=0; for name in main_job text; do \
+	  $(BIN)/python -m benchmarks.$$name --json out/$$name.json || failed=1; done; exit $$failed
+
+# The same servers with images of one shape and with lines of text of mixed widths.
+bench-shapes: $(VENV)/dev.stamp
+	@failed=0; for name in images ocr; do \
+	  $(BIN)/python -m benchmarks.$$name --json out/$$name.json || failed=1; done; exit $$failed
 
 bench-optimize: $(VENV)/dev.stamp data
 	$(BIN)/python -m benchmarks.optimize --json out/optimize.json

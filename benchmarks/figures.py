@@ -6,10 +6,11 @@ import argparse
 import operator
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import orjson
 from rich.console import Console
@@ -57,8 +58,10 @@ def middle(values: Sequence[float]) -> float:
     return float(median(values))
 
 
-def finish(figures: Sequence[Figure], json_file: Path | None) -> int:
-    """Print and write the figures; 1 when a bound does not hold."""
+def finish(
+    figures: Sequence[Figure], json_file: Path | None, details: Mapping[str, Any] | None = None
+) -> int:
+    """Print and write the figures; 1 when a bound does not hold. Details are written only."""
     table = Table("figure", "value", "unit", "bound", "holds")
     for figure in figures:
         holds = {None: "", True: "yes", False: "NO"}[figure.holds]
@@ -69,6 +72,7 @@ def finish(figures: Sequence[Figure], json_file: Path | None) -> int:
             "machine": asdict(this_machine()),
             "command": shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
             "figures": [{**asdict(figure), "holds": figure.holds} for figure in figures],
+            **(details or {}),
         }
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
