@@ -57,31 +57,46 @@ def run_group(
     if not wanted:
         return [_too_late() for _ in items]
     sizes = wanted[0].target or largest([item.sizes for item in wanted])
-    found = _run(wanted, run, signature, sizes)
+    return _run(items, run, signature, sizes, clock, now)
+
+
+def _run(
+    items: Sequence[Item],
+    run: RunEngine,
+    signature: Signature,
+    sizes: Sizes,
+    clock: Callable[[], float],
+    now: float,
+) -> list[Result]:
+    wanted = [item for item in items if item.is_wanted(now)]
+    found: list[Result] = []
+    if wanted:
+        try:
+            found = list(_run_together(wanted, run, signature, sizes))
+        except Exception as err:
+            if len(wanted) == 1:
+                found = [_failure(err)]
+            else:
+                half = len(wanted) // 2
+                for part in (wanted[:half], wanted[half:]):
+                    found += _run(part, run, signature, sizes, clock, clock())
     if len(wanted) == len(items):
         return found
     by_item = dict(zip(wanted, found, strict=True))
     return [by_item.get(item) or _too_late() for item in items]
 
 
+def _failure(err: Exception) -> HeadraceError:
+    if isinstance(err, HeadraceError):
+        return err
+    _log.error("the engine raised", exc_info=err)
+    failure = EngineFailed("the engine failed on this request; the server's log says why")
+    failure.__cause__ = err
+    return failure
+
+
 def _too_late() -> DeadlinePassed:
     return DeadlinePassed("the request's timeout passed before it could run")
-
-
-def _run(items: Sequence[Item], run: RunEngine, signature: Signature, sizes: Sizes) -> list[Result]:
-    try:
-        return list(_run_together(items, run, signature, sizes))
-    except HeadraceError as err:
-        if len(items) == 1:
-            return [err]
-    except Exception as err:
-        if len(items) == 1:
-            _log.exception("the engine raised")
-            failure = EngineFailed("the engine failed on this request; the server's log says why")
-            failure.__cause__ = err
-            return [failure]
-    half = len(items) // 2
-    return [answer for part in (items[:half], items[half:]) for answer in _run(part, run, signature, sizes)]
 
 
 def _run_together(items: Sequence[Item], run: RunEngine, signature: Signature, sizes: Sizes) -> list[Answer]:
