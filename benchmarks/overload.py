@@ -2,7 +2,7 @@
 
 MiniLM-L6 in FP32 with real chat messages, two gateways, no cache. Capacity is a closed loop of 64 clients;
 all else is an open loop, latencies counted from the time at which a request was to leave. Then ten thousand
-requests with callers that leave, deadlines that pass and requests that break the engine.
+requests with callers that leave, deadlines that pass and inputs that break the engine, and processes killed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import uvloop
 
-from benchmarks import chaos
+from benchmarks import chaos, deaths
 from benchmarks.figures import Figure, arguments, finish, middle
 from deployments.load import closed_loop, infer_request
 from deployments.open_loop import OpenLoad, open_loop
@@ -31,7 +31,7 @@ HOST = "127.0.0.1"
 CLIENTS = 64
 CALM, FLOOD = 0.8, 10.0  # of the capacity
 PATIENCE = 1.3  # of the P99 at 80% load: what callers wait under overload
-PARTS = ("flood", "chaos")
+PARTS = ("flood", "chaos", "deaths")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,11 @@ class Plan:
     flood_s: float
     after_s: float
     chaos: int  # requests
+    deaths: int  # kills
 
 
-FULL = Plan(requests=3000, calm_s=30, flood_s=15, after_s=12, chaos=10_000)
-QUICK = Plan(requests=300, calm_s=3, flood_s=2, after_s=6, chaos=500)
+FULL = Plan(requests=3000, calm_s=30, flood_s=15, after_s=12, chaos=10_000, deaths=10)
+QUICK = Plan(requests=300, calm_s=3, flood_s=2, after_s=6, chaos=500, deaths=2)
 
 
 def main() -> int:
@@ -54,6 +55,8 @@ def main() -> int:
     figures: list[Figure] = []
     if "chaos" in parts:
         figures += chaos.figures(plan.chaos)
+    if "deaths" in parts:
+        figures += deaths.figures(plan.deaths)
     if "flood" in parts:
         with tempfile.TemporaryDirectory() as folder:
             figures += flood(Path(folder), plan)

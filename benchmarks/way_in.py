@@ -52,17 +52,17 @@ def main() -> int:
     return finish(figures, options.json)
 
 
-def publish(root: Path) -> None:
+def publish(root: Path, name: str = MODEL) -> None:
     """A model that costs nothing: twice its input."""
     given, result = (
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", "length"]) for name in ("x", "y")
     )
     two = helper.make_tensor("two", TensorProto.FLOAT, [], [2.0])
-    graph = helper.make_graph([helper.make_node("Mul", ["x", "two"], ["y"])], MODEL, [given], [result], [two])
+    graph = helper.make_graph([helper.make_node("Mul", ["x", "two"], ["y"])], name, [given], [result], [two])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.checker.check_model(model)
     Repository(root).publish(
-        MODEL, "1", {"model.onnx": model.SerializeToString()}, graph="model.onnx", signature=SIGNATURE
+        name, "1", {"model.onnx": model.SerializeToString()}, graph="model.onnx", signature=SIGNATURE
     )
 
 
