@@ -164,10 +164,10 @@ class Batcher:
                 return ran_s
         return None
 
-    def abandon(self, why: str) -> None:
-        """Give up on the engine: what is in it has failed, what waits or comes may go elsewhere."""
+    def abandon(self, why: str, *, is_hung: bool) -> None:
+        """Give up on the engine: what waits or comes may go elsewhere; what is in it has failed if it hung."""
         self._closed = why
-        for run in self._runs.values():
+        for run in self._runs.values() if is_hung else ():
             self._settle(run.items, [EngineFailed(why) for _ in run.items])
         while (item := self._queue.first()) is not None:
             self._refuse(item, EngineUnavailable(why))

@@ -148,7 +148,7 @@ class LocalCluster:
             # it ends, goes to another one if the whole request lies in HAProxy's buffer. Several times,
             # since HAProxy may pick further idle connections of the dead one before it sees them closed.
             "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response 503",
-            "RAY_SERVE_HAPROXY_RETRIES": "4",
+            "RAY_SERVE_HAPROXY_RETRIES": "10",
             "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
             "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(RETRY_BYTES),
         }

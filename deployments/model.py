@@ -94,8 +94,8 @@ class ModelHost:
         """The seconds that a batch has run for, when the engine must have hung."""
         return self._batcher.hung()
 
-    def abandon(self, why: str) -> None:
-        self._batcher.abandon(why)
+    def abandon(self, why: str, *, is_hung: bool) -> None:
+        self._batcher.abandon(why, is_hung=is_hung)
 
     async def close(self) -> None:
         """Answer what was accepted, then let go of the engine."""

@@ -24,7 +24,7 @@ def settle_memory() -> None:
 
 class Watched(Protocol):
     def hung(self) -> float | None: ...
-    def abandon(self, why: str) -> None: ...
+    def abandon(self, why: str, *, is_hung: bool) -> None: ...
 
 
 def _end_process() -> None:
@@ -45,6 +45,8 @@ async def watch(hosts: Iterable[Watched], end: Callable[[], None] = _end_process
             continue
         _log.error("an engine has run one batch for %.1f s; this replica is replaced", max(ages.values()))
         for host in hosts:
-            host.abandon("the engine has hung and its replica is being replaced; try again")
+            host.abandon(
+                "an engine has hung and its replica is being replaced; try again", is_hung=host in ages
+            )
         await asyncio.sleep(_FAREWELL_S)
         end()

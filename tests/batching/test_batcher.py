@@ -396,7 +396,7 @@ async def test_an_engine_that_hangs_is_noticed_and_its_callers_are_answered() ->
     assert batcher.hung() is None
     await asyncio.sleep(0.02)
     assert (batcher.hung() or 0) >= 0.01
-    batcher.abandon("the engine has hung")
+    batcher.abandon("the engine has hung", is_hung=True)
     with pytest.raises(EngineFailed, match="hung"):
         await inside
     for task in (waiting, ask(batcher, 2.0)):
@@ -404,6 +404,18 @@ async def test_an_engine_that_hangs_is_noticed_and_its_callers_are_answered() ->
             await task
     gate.open.set()
     await batcher.close()
+
+
+async def test_an_engine_beside_one_that_hangs_finishes_what_it_has() -> None:
+    gate = Gate()
+    batcher = Batcher(SIGNATURE, gate.run, BatchingConfig(grouping="exact", max_batch=1))
+    inside, waiting = ask(batcher, 1.0), ask(batcher, 2.0)
+    await settle()
+    batcher.abandon("another engine has hung", is_hung=False)
+    with pytest.raises(EngineUnavailable, match="another"):
+        await waiting
+    gate.open.set()
+    assert (await inside).outputs["y"][0, 0] == 2.0
 
 
 async def test_buckets_pad_to_one_shape_and_the_answer_is_cut_back() -> None:

@@ -194,7 +194,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, str]] = {  # arguments, HTTP
     "unknown input": ({"name": "z"}, "400", "INVALID_ARGUMENT", "unknown input 'z'"),
     "unknown output": ({"output": "q"}, "400", "INVALID_ARGUMENT", "unknown output 'q'"),
     "oversize": ({"array": LARGE}, "413", "RESOURCE_EXHAUSTED", "67108864"),
-    "timeout": ({"model_name": "slow", "timeout": 1000}, "504", "DEADLINE_EXCEEDED", "timeout passed"),
+    "timeout": ({"model_name": "slow", "timeout": 1000}, "504", "DEADLINE_EXCEEDED", "timeout"),
     "priority": ({"priority": 2**31}, "400", "INVALID_ARGUMENT", "'priority' is 2147483648"),
 }  # fmt: skip
 

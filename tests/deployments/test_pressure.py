@@ -128,3 +128,16 @@ def test_what_cannot_be_answered_in_time_is_refused_at_once_and_told_when_to_com
     assert len(refused) > 100
     assert answered
     assert all(int(reply.headers["retry-after"]) >= 1 for reply in refused)
+
+
+def test_haproxy_refuses_most_of_what_an_overloaded_model_cannot_take(server: Server) -> None:
+    request = infer_request("test", "slow", {"x": np.ones((1, 3), np.float32)})
+    ask(server, [request] * 8, 2)
+    load = ask(server, [request] * 1500, 100)
+    at_the_front = [reply for reply in load.replies if b"when Retry-After says" in reply.body]
+    assert len(at_the_front) > 500
+    assert {reply.status for reply in at_the_front} == {429}
+    assert all(int(reply.headers["retry-after"]) >= 1 for reply in at_the_front)
+    assert not any("headrace-limit" in reply.headers for reply in load.replies)
+    assert ask(server, [request] * 4, 1).num_failed == 0
+    assert ask(server, doubled(200), 100).num_failed == 0  # the other models have nothing to do with it

@@ -11,12 +11,13 @@ class Host:
     def __init__(self) -> None:
         self.ran_s: float | None = None
         self.told = ""
+        self.is_hung = False
 
     def hung(self) -> float | None:
         return self.ran_s
 
-    def abandon(self, why: str) -> None:
-        self.told = why
+    def abandon(self, why: str, *, is_hung: bool) -> None:
+        self.told, self.is_hung = why, is_hung
 
 
 async def test_all_hosts_of_the_process_are_given_up_before_it_ends() -> None:
@@ -28,6 +29,7 @@ async def test_all_hosts_of_the_process_are_given_up_before_it_ends() -> None:
     task.cancel()
     assert "has hung" in hung.told
     assert "has hung" in well.told  # its work may go elsewhere, too
+    assert (hung.is_hung, well.is_hung) == (True, False)
 
 
 async def test_nothing_ends_while_all_is_well() -> None:
