@@ -165,7 +165,7 @@ class Batcher:
         return None
 
     def abandon(self, why: str, *, is_hung: bool) -> None:
-        """Give up on the engine: what waits or comes may go elsewhere; what is in it has failed if it hung."""
+        """What waits or comes may go elsewhere, what it holds has failed if it hung."""
         self._closed = why
         for run in self._runs.values() if is_hung else ():
             self._settle(run.items, [EngineFailed(why) for _ in run.items])

@@ -74,7 +74,7 @@ class BatchingConfig(_Part):
     grouping: Literal["auto", "exact", "nearest", "buckets"] = "auto"
     buckets: list[dict[str, PositiveInt]] = []  # sizes of variable dimensions, for grouping "buckets"
     max_batch: int = Field(default=8, ge=1, le=4096)  # rows
-    max_padding: float = Field(default=0.25, ge=0, lt=1)  # of a batch's elements, grouping "nearest"
+    max_padding: float = Field(default=0.1, ge=0, lt=1)  # of a batch's elements, grouping "nearest"
     max_wait_ms: float = Field(default=0.0, ge=0, le=10_000)  # for a fuller group, when the engine is free
     max_queue: int = Field(default=2048, ge=1)  # requests of the model that may wait, all gateways together
     permits: int = Field(default=1, ge=1, le=16)  # groups in the engine at the same time
