@@ -25,7 +25,7 @@ from headrace.tensors import Signature, TensorSpec
 
 HOST = "127.0.0.1"
 MODEL = "recurrent"
-STEPS, FEATURES, HIDDEN = 64, 32, 256
+STEPS, FEATURES, HIDDEN = 64, 32, 384
 CLIENTS = 64
 SIGNATURE = Signature(
     (TensorSpec("x", "FP32", ("batch", STEPS, FEATURES)),), (TensorSpec("y", "FP32", ("batch", HIDDEN)),)
