@@ -7,16 +7,20 @@ import json
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from headrace.errors import CallerError, ConfigRejected, EngineFailed, GoalMissed, HeadraceError
+
+if TYPE_CHECKING:
+    from deployments.setup import Setup
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 console = Console()
@@ -117,9 +121,9 @@ def serve(
     from deployments.serving import join, serving
     from headrace.config import load_config, parse_config
 
-    document = load_config(config).model_dump()
+    document = load_config(config).model_dump(exclude_unset=True)  # the rest may be as tuned
     changes = {"host": host, "port": port}
-    document["http"] |= {key: value for key, value in changes.items() if value is not None}
+    document.setdefault("http", {}).update({k: value for k, value in changes.items() if value is not None})
     if grpc_port is not None:
         document["grpc"] = {"port": grpc_port}
     checked = parse_config(document)
@@ -128,6 +132,7 @@ def serve(
         console.print(
             f"deployed on {address}; requests go to {' and '.join(server.addresses)} on each of its nodes"
         )
+        _tell_setups(server.setups())
         return
     with ExitStack() as stack:
         with console.status("starting Ray and loading the models"):
@@ -136,8 +141,17 @@ def serve(
         console.print(
             f"serving {', '.join(server.config.models)} at {' and '.join(server.addresses)}; Ctrl-C ends it"
         )
+        _tell_setups(server.setups())
         console.print(f"other Ray jobs: ray.init({server.ray_address!r}); metrics: {server.metrics_url}")
         ended.wait()
+
+
+def _tell_setups(setups: Mapping[str, Mapping[str, Setup | Mapping[str, Any]]]) -> None:
+    from deployments.setup import in_words
+
+    for model, versions in setups.items():
+        for version, setup in versions.items():
+            console.print(f"{model}/{version}: {in_words(setup)}", highlight=False, soft_wrap=True)
 
 
 @cli.command()
@@ -162,6 +176,7 @@ def status(
         console.print(f"requests go to {' and '.join(state['addresses'])}")
     for model, versions in state["models"].items():
         console.print(f"{model}: version {versions[-1]} answers; served: {', '.join(versions)}")
+    _tell_setups(state["setups"])
 
 
 @cli.command()

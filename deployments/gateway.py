@@ -20,8 +20,10 @@ from deployments.backends import Backend, Replicas
 from deployments.grpc import GrpcApp, GrpcMethods
 from deployments.http import HttpApp
 from deployments.model import ModelHost
+from deployments.setup import instances_of, setup_of
 from deployments.watch import settle_memory, watch
 from engines.artifact import Artifact, Repository
+from engines.cpu import cpu_cores
 from headrace.config import Config, ModelConfig
 from headrace.errors import DeadlinePassed, HeadraceError, NotFound
 from headrace.metrics import CACHE_FAULTS, CACHE_REQUESTS, ERRORS, REQUEST_LATENCY
@@ -188,6 +190,18 @@ class Gateway(GrpcMethods):
         """The served versions of each model, the answering one last."""
         return {model: list(versions) for model, versions in self._models.items()}
 
+    def setups(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """How each served version runs, and where that came from."""
+        return {
+            name: {
+                version: setup_of(
+                    model, served.artifact.manifest, instances_of(self._config, model), cpu_cores()
+                ).told()
+                for version, served in self._models[name].items()
+            }
+            for name, model in self._config.models.items()
+        }
+
     def count_error(self, err: HeadraceError, model: str = "", version: str = "") -> None:
         known = self._models.get(model, {})  # labels stay bounded, whatever callers ask for
         tags = {
@@ -220,9 +234,10 @@ class Gateway(GrpcMethods):
             self._hosts.append(host)
             return host
         manifest = artifact.manifest
+        setup = setup_of(model, manifest, model.replicas, cpu_cores())
         return Replicas(
             serve.get_app_handle(app_name(manifest.name, manifest.version)),
             max_calls=2 * model.replicas,
-            max_pack=2 * model.batching.max_batch,
+            max_pack=2 * setup.batching.max_batch,
             max_queue=max(1, -(-model.batching.max_queue // self._config.gateways)),
         )

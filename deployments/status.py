@@ -11,7 +11,7 @@ from headrace.errors import EngineUnavailable
 
 
 def read_status(address: str) -> dict[str, Any]:
-    """Applications with the states of their replicas, and the served versions of each model."""
+    """Applications with the states of their replicas, the served versions of each model and how they run."""
     from ray import serve
 
     try:
@@ -22,8 +22,11 @@ def read_status(address: str) -> dict[str, Any]:
         ) from err
     applications = serve.status().applications
     models: dict[str, list[str]] = {}
+    setups: dict[str, dict[str, Any]] = {}
     if GATEWAY_APP in applications:
-        models = serve.get_app_handle(GATEWAY_APP).models.remote().result(timeout_s=10)
+        gateway = serve.get_app_handle(GATEWAY_APP)
+        models = gateway.models.remote().result(timeout_s=10)
+        setups = gateway.setups.remote().result(timeout_s=10)
     return {
         "addresses": addresses(*listening()) if applications else [],
         "applications": {
@@ -37,4 +40,5 @@ def read_status(address: str) -> dict[str, Any]:
             for name, app in applications.items()
         },
         "models": models,
+        "setups": setups,
     }
