@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import Literal, Protocol
 
-from batching.shapes import Sizes
+from batching.shapes import Sizes, can_pad
+from headrace.tensors import Signature
 
 _LEAST_GAIN = 1.05  # less is noise, and padding would cost more than that
 
@@ -23,6 +24,11 @@ class Latency(Protocol):
     def threads(self) -> int: ...
     @property
     def median_ms(self) -> float: ...
+
+
+def may_pad(recommended: str, signature: Signature) -> bool:
+    """True when padding was found to leave a model's answers as they are, and can be cut back."""
+    return recommended == "nearest" and can_pad(signature)
 
 
 def auto_grouping(pads: bool, latencies: Sequence[Latency], threads: int = 1) -> Literal["exact", "nearest"]:

@@ -1,4 +1,4 @@
-"""The `headrace` command: demo, optimize, split, serve, status, doctor."""
+"""The `headrace` command: demo, optimize, split, serve, status, tune, shapes, doctor."""
 
 from __future__ import annotations
 
@@ -177,6 +177,49 @@ def status(
     for model, versions in state["models"].items():
         console.print(f"{model}: version {versions[-1]} answers; served: {', '.join(versions)}")
     _tell_setups(state["setups"])
+
+
+@cli.command()
+def tune(
+    model: Annotated[str, typer.Argument(help="NAME, or NAME/VERSION.")],
+    config: Annotated[
+        Path | None, typer.Option(help="The configuration to serve it by; what it gives is settled.")
+    ] = None,
+    repository: Annotated[Path | None, typer.Option(help="Where the model's versions are.")] = None,
+    shapes: Annotated[
+        Path | None, typer.Option(help="Sizes of real requests, as headrace shapes writes them.")
+    ] = None,
+    buckets: Annotated[int, typer.Option(min=0, max=64, help="How many buckets to learn.")] = 4,
+    seconds: Annotated[float, typer.Option(min=0.1, help="The time to measure for.")] = 60.0,
+    clients: Annotated[int, typer.Option(min=1, help="Requests under way at the same time.")] = 64,
+    json_file: Json = None,
+) -> None:
+    """Measure on this machine how a model is served fastest: how many instances with how many threads
+    each, and how they batch. headrace serve then runs it so, unless the configuration says otherwise."""
+    from deployments import tuning
+    from deployments.terminal import bars
+    from optimize.tune_report import as_json, as_table, in_words
+
+    subject = tuning.subject(model, config, repository)
+    with bars() as progress:
+        outcome = tuning.run(subject, shapes, buckets, seconds, clients, progress)
+    manifest = subject.artifact.manifest
+    console.print(as_table(outcome, f"{manifest.name}/{manifest.version}"))
+    console.print(in_words(outcome))
+    if json_file is not None:
+        json_file.write_bytes(as_json(outcome))
+
+
+@cli.command()
+def shapes(
+    model: Annotated[str, typer.Argument(help="NAME, or NAME/VERSION.")],
+    address: Annotated[str, typer.Option(help="The Ray cluster.", envvar="RAY_ADDRESS")] = "auto",
+) -> None:
+    """The sizes of the requests that a served model has computed, a JSON line each, for headrace tune."""
+    from deployments.tuning import recorded
+
+    for entry in recorded(model, address):
+        print(json.dumps(entry))
 
 
 @cli.command()

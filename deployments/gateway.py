@@ -10,6 +10,7 @@ from typing import Any
 
 from ray import serve
 
+from batching.seen import SizesSeen
 from cache.keys import key_of
 from cache.memory import MemoryCache
 from cache.redis import RedisCache
@@ -39,6 +40,7 @@ class Served:
     backend: Backend
     is_cached: bool
     timeout_s: float | None  # of requests that bring none
+    seen: SizesSeen  # of what was computed
 
     @property
     def signature(self) -> Signature:
@@ -87,7 +89,7 @@ class Gateway(GrpcMethods):
                 artifact = repository.open(name, version)
                 backend = await self._backend(artifact, model)
                 timeout_s = None if model.timeout_ms is None else model.timeout_ms / 1000
-                self._models[name][version] = Served(artifact, backend, model.cache, timeout_s)
+                self._models[name][version] = Served(artifact, backend, model.cache, timeout_s, SizesSeen())
         queues = {
             (name, v): served.backend for name, all_ in self._models.items() for v, served in all_.items()
         }
@@ -154,6 +156,7 @@ class Gateway(GrpcMethods):
         deadline = started + timeout_s if timeout_s else None
 
         async def run() -> Ran:
+            served.seen.count(sizes)
             return await served.backend.infer(
                 request.inputs, sizes, request.outputs, deadline, request.priority
             )
@@ -201,6 +204,10 @@ class Gateway(GrpcMethods):
             }
             for name, model in self._config.models.items()
         }
+
+    def shapes(self, model: str, version: str | None = None) -> list[dict[str, Any]]:
+        """The sizes of the requests that this gateway has had computed, each with its count of rows."""
+        return self.find(model, version).seen.told()
 
     def count_error(self, err: HeadraceError, model: str = "", version: str = "") -> None:
         known = self._models.get(model, {})  # labels stay bounded, whatever callers ask for

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from batching.grouping import auto_grouping
-from batching.shapes import can_pad
+from batching.grouping import auto_grouping, may_pad
 from engines.manifest import Manifest, Tuned
 from headrace.config import BatchingConfig, Config, ModelConfig
 from headrace.errors import ConfigRejected
@@ -63,8 +62,9 @@ def setup_of(model: ModelConfig, manifest: Manifest, instances: int, cores: int)
     elif tuned:
         changes["grouping"], origins["grouping"] = tuned.grouping, TUNED
     else:
-        changes["grouping"] = auto_grouping(may_pad(manifest), manifest.latencies, threads)
-        origins["grouping"] = MEASURED if manifest.latencies and may_pad(manifest) else DEFAULT
+        pads = may_pad(manifest.grouping, manifest.signature)
+        changes["grouping"] = auto_grouping(pads, manifest.latencies, threads)
+        origins["grouping"] = MEASURED if pads and manifest.latencies else DEFAULT
 
     if changes.get("grouping", model.batching.grouping) == "buckets" and (
         origins["grouping"] == TUNED or not model.batching.buckets
@@ -86,11 +86,6 @@ def tuned_for(manifest: Manifest, cores: int) -> tuple[Tuned | None, str]:
     if tuned.machine.cores != cores:
         return None, f"tuned for {tuned.machine.cores} cores, not for {cores}: run headrace tune here"
     return tuned, ""
-
-
-def may_pad(manifest: Manifest) -> bool:
-    """True when padding was found to leave the answers as they are, and can be cut back."""
-    return manifest.grouping == "nearest" and can_pad(manifest.signature)
 
 
 def _learned(manifest: Manifest, tuned: Tuned | None) -> dict[str, Any]:
