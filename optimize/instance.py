@@ -34,7 +34,6 @@ from optimize.saturate import Ran, saturate
 _KEPT = 2  # engines of one process: the number of threads changes at every turn
 _FIRST = 8  # requests that a new engine runs before it is measured
 _PATIENCE_S = 120.0  # beyond the time of an order: loading, the last batch
-_TAIL = 2000  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ class Instance:
         root = self._artifact.folder.parent.parent
         words = [sys.executable, "-m", "optimize.instance", str(root), manifest.name, manifest.version]
         self._log = tempfile.TemporaryFile(mode="w+", encoding="utf-8")
-        self._process = subprocess.Popen(  # noqa: S603  our own module, no shell
+        self.process = subprocess.Popen(  # noqa: S603  our own module, no shell
             guarded(signal.SIGKILL, words),
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             stdin=subprocess.PIPE,
@@ -70,31 +69,31 @@ class Instance:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._log):
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout, self._log):
             if stream is not None:
                 stream.close()
 
     def tell(self, order: Order) -> None:
-        assert self._process.stdin is not None
+        assert self.process.stdin is not None
         line = json.dumps(asdict(order)).encode() + b"\n"
         try:
             while line:
-                line = line[self._process.stdin.write(line) :]
+                line = line[self.process.stdin.write(line) :]
         except BrokenPipeError as err:
             raise self._failed() from err
 
     def hear(self, until: float) -> Ran:
         """What came of the order; EngineFailed when the process died or says nothing."""
-        assert self._process.stdout is not None
+        assert self.process.stdout is not None
         data = b""
         deadline = max(until, time.monotonic()) + _PATIENCE_S
         while not data.endswith(b"\n"):
-            ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, deadline - time.monotonic()))
+            ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
                 raise EngineFailed(f"the engine gave no answer within {_PATIENCE_S:g} s")
-            chunk = self._process.stdout.read(1 << 16)
+            chunk = self.process.stdout.read(1 << 16)
             if not chunk:
                 raise self._failed()
             data += chunk
@@ -104,11 +103,11 @@ class Instance:
         return Ran(**told)
 
     def _failed(self) -> EngineFailed:
-        status = self._process.wait()
+        status = self.process.wait()
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
         self._log.seek(0)
-        said = self._log.read()[-_TAIL:].strip()
-        return EngineFailed(f"the engine's process ended with {how}{': ' + said if said else ''}")
+        said = self._log.read().strip().splitlines()[-1:]
+        return EngineFailed(": ".join([f"the engine's process ended with {how}", *said]))
 
 
 class _Worker:
@@ -147,9 +146,10 @@ def main(root: str, name: str, version: str) -> None:
     # Answers alone go to the pipe, whatever a library prints.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
-    worker = _Worker(Repository(Path(root)).open(name, version))
+    worker: _Worker | None = None
     for line in sys.stdin:
         try:
+            worker = worker or _Worker(Repository(Path(root)).open(name, version))
             told = asdict(worker.do(Order(**json.loads(line))))
         except HeadraceError as err:
             told = {"error": type(err).__name__, "message": str(err)}
