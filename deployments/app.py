@@ -7,6 +7,7 @@ from typing import Any
 
 from ray import serve
 from ray.serve import Application
+from ray.serve.config import RequestRouterConfig
 from ray.serve.context import _get_global_client
 
 from deployments.gateway import APP_PREFIX, Gateway, app_name, chosen_versions
@@ -17,6 +18,7 @@ from engines.cpu import cpu_cores
 from headrace.config import Config, load_config
 
 GATEWAY_APP = "headrace"
+AFFINE = "deployments.affinity.AffinityRouter"
 _COMMON: dict[str, Any] = {
     # Serve's own cap on what a replica may hold; our queues refuse earlier, with a clear answer.
     "max_ongoing_requests": 8192,
@@ -49,6 +51,9 @@ def model(config: Config, name: str, version: str) -> Application:
         name="Model",
         num_replicas=entry.replicas,
         ray_actor_options={"num_cpus": setup.threads, "num_gpus": entry.num_gpus},
+        request_router_config=RequestRouterConfig(request_router_class=AFFINE)
+        if entry.affinity
+        else RequestRouterConfig(),
         **_COMMON,
     )(ModelReplica)
     return deployment.bind(_document(config), name, version)

@@ -244,6 +244,8 @@ class Gateway(GrpcMethods):
         setup = setup_of(model, manifest, model.replicas, cpu_cores())
         return Replicas(
             serve.get_app_handle(app_name(manifest.name, manifest.version)),
+            manifest.signature,
+            setup.batching,
             max_calls=2 * model.replicas,
             max_pack=2 * setup.batching.max_batch,
             max_queue=max(1, -(-model.batching.max_queue // self._config.gateways)),

@@ -175,9 +175,12 @@ class ModelReplica:
         await self._host.close()
 
     async def infer_packed(
-        self, requests: list[tuple[dict[str, Any], tuple[str, ...], float | None, int]]
+        self, requests: list[tuple[dict[str, Any], tuple[str, ...], float | None, int]], group: str = ""
     ) -> list[Ran | HeadraceError]:
-        """One answer or error per (inputs, outputs, seconds left until its deadline, priority)."""
+        """One answer or error per (inputs, outputs, seconds left until its deadline, priority).
+
+        `group` is there for the router, which has brought them here by it.
+        """
         return await asyncio.gather(*(self._infer(*request) for request in requests))
 
     async def _infer(
