@@ -88,6 +88,7 @@ class Batcher:
             max_padding=config.max_padding,
             max_queue=config.max_queue,
             buckets=config.buckets if config.grouping == "buckets" else (),
+            oversize=config.oversize,
         )
         self._free = list(range(config.permits))
         self._runs: dict[int, _Run] = {}  # by permit

@@ -7,7 +7,7 @@ from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from batching.shapes import Sizes, bucket_of, elements, tail
 from headrace.errors import TensorRejected
@@ -64,7 +64,7 @@ class WaitingQueue:
     nothing starves. `exact` groups equal shapes. `nearest` puts everything of one model into one group,
     and a batch is the next request with its nearest neighbours in length, as long as padding makes up at
     most `max_padding` of the batch. With `buckets` a request is padded to the smallest that holds it, and
-    a batch is of one bucket.
+    a batch is of one bucket; what none holds is refused, or with `oversize` "exact" left in its own shape.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class WaitingQueue:
         max_padding: float,
         max_queue: int,
         buckets: Sequence[Sizes] = (),
+        oversize: Literal["refuse", "exact"] = "refuse",
     ) -> None:
         self._signature = signature
         self._can_pad = can_pad
@@ -84,6 +85,7 @@ class WaitingQueue:
         self._max_padding = max_padding
         self._max_queue = max_queue
         self._buckets = sorted(buckets, key=lambda sizes: elements(signature.inputs, sizes))
+        self._oversize = oversize
         self._line: list[tuple[tuple[float, int], Item]] = []  # a heap; what left is taken out lazily
         self._groups: dict[Hashable, list[Item]] = {}  # each in order
         self._count = 0
@@ -131,11 +133,12 @@ class WaitingQueue:
         self._elements[item.priority] += item.rows * item.length
 
     def target(self, sizes: Sizes) -> Sizes | None:
-        """The sizes of its bucket, None without buckets; TensorRejected when no bucket holds it."""
+        """The sizes of its bucket, None when it runs in its own shape; TensorRejected when no bucket holds
+        it and such requests are refused."""
         if not self._buckets:
             return None
         found = bucket_of(sizes, self._buckets)
-        if found is None:
+        if found is None and self._oversize == "refuse":
             largest = {dim: max(bucket[dim] for bucket in self._buckets) for dim in self._buckets[0]}
             raise TensorRejected(f"no bucket holds the sizes {dict(sizes)}; the largest are {largest}")
         return found

@@ -7,14 +7,18 @@ from typing import Any
 
 from ray import serve
 from ray.serve import Application
+from ray.serve.config import RequestRouterConfig
 from ray.serve.context import _get_global_client
 
 from deployments.gateway import APP_PREFIX, Gateway, app_name, chosen_versions
 from deployments.model import ModelReplica
+from deployments.setup import Setup, gateways_of, instances_of, setup_of
 from engines.artifact import Repository
+from engines.cpu import cpu_cores
 from headrace.config import Config, load_config
 
 GATEWAY_APP = "headrace"
+AFFINE = "deployments.affinity.AffinityRouter"
 _COMMON: dict[str, Any] = {
     # Serve's own cap on what a replica may hold; our queues refuse earlier, with a clear answer.
     "max_ongoing_requests": 8192,
@@ -35,29 +39,58 @@ def gateway(config: Config) -> Application:
         ray_actor_options={"num_cpus": 1},
         **_COMMON,
     )(serve.ingress()(Gateway))
-    return deployment.bind(config.model_dump())
+    return deployment.bind(_document(config))
 
 
 def model(config: Config, name: str, version: str) -> Application:
     """The application without a route that holds one version's replicas (placement "replicas")."""
     entry = config.models[name]
+    manifest = Repository(Path(config.repository)).manifest(name, version)
+    setup = setup_of(entry, manifest, entry.replicas, cpu_cores())
     deployment = serve.deployment(
         name="Model",
         num_replicas=entry.replicas,
-        ray_actor_options={"num_cpus": entry.threads, "num_gpus": entry.num_gpus},
+        ray_actor_options={"num_cpus": setup.threads, "num_gpus": entry.num_gpus},
+        request_router_config=RequestRouterConfig(request_router_class=AFFINE)
+        if entry.affinity
+        else RequestRouterConfig(),
         **_COMMON,
     )(ModelReplica)
-    return deployment.bind(config.model_dump(), name, version)
+    return deployment.bind(_document(config), name, version)
+
+
+def _document(config: Config) -> dict[str, Any]:
+    """What is given, and only that: the rest is decided for each version, by its manifest."""
+    return config.model_dump(exclude_unset=True)
 
 
 def pinned(config: Config) -> Config:
-    """The same configuration with every version named, so that all replicas serve the same ones."""
+    """The same configuration with every version and the number of gateways named, so that all replicas
+    serve the same ones. ConfigRejected when a version cannot be served as the configuration says."""
     repository = Repository(Path(config.repository))
     models = {
         name: entry.model_copy(update={"versions": chosen_versions(repository, name, entry)})
         for name, entry in config.models.items()
     }
-    return config.model_copy(update={"models": models})
+    answering = {name: repository.manifest(name, entry.versions[-1]) for name, entry in models.items()}
+    gateways = gateways_of(config, answering, cpu_cores())
+    config = config.model_copy(update={"models": models, "gateways": gateways})
+    setups(config)
+    return config
+
+
+def setups(config: Config) -> dict[str, dict[str, Setup]]:
+    """How each version of a pinned configuration runs on a machine like this one."""
+    repository = Repository(Path(config.repository))
+    return {
+        name: {
+            version: setup_of(
+                entry, repository.manifest(name, version), instances_of(config, entry), cpu_cores()
+            )
+            for version in entry.versions
+        }
+        for name, entry in config.models.items()
+    }
 
 
 def deploy(config: Config) -> None:
@@ -91,10 +124,12 @@ def _run_replicas(application: Application, name: str) -> None:
 
 def num_cpus(config: Config) -> int:
     """The CPUs that the applications of a pinned configuration ask Ray for."""
+    found = setups(config)
     return config.gateways + sum(
-        entry.replicas * entry.threads * len(entry.versions)
-        for entry in config.models.values()
+        setup.instances * setup.threads
+        for name, entry in config.models.items()
         if entry.placement == "replicas"
+        for setup in found[name].values()
     )
 
 

@@ -6,21 +6,21 @@ import asyncio
 import contextvars
 import logging
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from ray.serve.handle import DeploymentHandle
 
+from batching.queue import DEFAULT_LEVEL, LAST_LEVEL, Item
 from batching.service import ServiceTime
 from batching.shapes import Sizes
+from deployments.packs import Pack, Packs
 from deployments.retries import RetryBudget
+from headrace.config import BatchingConfig
 from headrace.errors import DeadlinePassed, EngineUnavailable, HeadraceError, Overloaded
 from headrace.requests import Ran
-from headrace.tensors import TensorMap
+from headrace.tensors import Signature, TensorMap
 
 _log = logging.getLogger(__name__)
-PACK_BYTES = 8 << 20  # of one handle call; a single larger request travels alone
 
 
 class Backend(Protocol):
@@ -41,37 +41,29 @@ class Backend(Protocol):
     async def close(self) -> None: ...
 
 
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    inputs: dict[str, Any]
-    outputs: tuple[str, ...]
-    deadline: float | None
-    priority: int
-    rows: int
-    reply: asyncio.Future[Ran]
-
-    @property
-    def num_bytes(self) -> int:
-        return sum(array.nbytes for array in self.inputs.values())
-
-    def is_wanted(self, now: float) -> bool:
-        return not self.reply.done() and (self.deadline is None or now < self.deadline)
-
-
 class Replicas:
     """Requests that wait are packed into few handle calls: a hop costs more than a small model.
 
-    At most `max_calls` calls are under way; what arrives meanwhile leaves together with the next
-    one, at most `max_pack` requests at a time, so that the work stays balanced over the replicas.
-    At most `max_queue` requests are held, those under way included.
+    At most `max_calls` calls are under way; what arrives meanwhile leaves with a later one, in packs of
+    requests that may share a batch, at most `max_pack` rows, so that the work stays balanced over the
+    replicas. At most `max_queue` requests are held, those under way included.
     """
 
-    def __init__(self, handle: DeploymentHandle, *, max_calls: int, max_pack: int, max_queue: int) -> None:
+    def __init__(
+        self,
+        handle: DeploymentHandle,
+        signature: Signature,
+        batching: BatchingConfig,
+        *,
+        max_calls: int,
+        max_pack: int,
+        max_queue: int,
+    ) -> None:
         self._handle = handle
         self._max_calls = max_calls
         self._max_pack = max_pack
         self._max_queue = max_queue
-        self._waiting: dict[_Waiting, None] = {}  # in order of arrival
+        self._waiting = Packs(signature, batching, max_pack)
         self._calls: set[asyncio.Task[None]] = set()
         self._num_sent = 0  # requests under way
         self._service = ServiceTime()  # seconds of a call by its requests
@@ -79,7 +71,7 @@ class Replicas:
 
     @property
     def num_waiting_rows(self) -> int:
-        return sum(item.rows for item in self._waiting)
+        return self._waiting.num_rows
 
     async def infer(
         self,
@@ -90,9 +82,11 @@ class Replicas:
         priority: int = 0,
     ) -> Ran:
         self._admit(deadline)
-        reply: asyncio.Future[Ran] = asyncio.get_running_loop().create_future()
-        item = _Waiting(dict(inputs), outputs, deadline, priority, sizes.get("batch", 1), reply)
-        self._waiting[item] = None
+        loop = asyncio.get_running_loop()
+        level = min(priority or DEFAULT_LEVEL, LAST_LEVEL)
+        reply: asyncio.Future[Ran] = loop.create_future()
+        item = Item(dict(inputs), outputs, sizes, sizes.get("batch", 1), loop.time(), deadline, reply, level)
+        self._waiting.add(item)
         self._budget.earn(1)
         self._pump()
         try:
@@ -101,7 +95,7 @@ class Replicas:
         except TimeoutError as err:
             raise DeadlinePassed("the request's timeout passed before its answer") from err
         finally:
-            self._waiting.pop(item, None)  # its caller left, or its deadline passed
+            self._waiting.discard(item)  # its caller left, or its deadline passed
 
     async def close(self) -> None:
         """Finish the calls that are under way."""
@@ -126,11 +120,12 @@ class Replicas:
             )
 
     def _pump(self) -> None:
-        while self._waiting and len(self._calls) < self._max_calls:
-            pack = self._next_pack()
+        loop = asyncio.get_running_loop()
+        while len(self._waiting) and len(self._calls) < self._max_calls:
+            pack = self._waiting.next(loop.time())
             # A context of its own: Serve ties calls to the request whose context they carry, and
             # that one caller's leaving would cancel the others' work.
-            task = asyncio.get_running_loop().create_task(self._call(pack), context=contextvars.Context())
+            task = loop.create_task(self._call(pack), context=contextvars.Context())
             self._calls.add(task)
             task.add_done_callback(self._called)
 
@@ -138,49 +133,37 @@ class Replicas:
         self._calls.discard(task)
         self._pump()
 
-    def _next_pack(self) -> list[_Waiting]:
-        pack: list[_Waiting] = []
-        num_bytes = 0
-        for item in self._waiting:
-            num_bytes += item.num_bytes
-            if len(pack) == self._max_pack or (pack and num_bytes > PACK_BYTES):
-                break
-            pack.append(item)
-        for item in pack:
-            del self._waiting[item]
-        return pack
-
-    async def _call(self, pack: list[_Waiting]) -> None:
+    async def _call(self, pack: Pack) -> None:
         """Every request of the pack gets an answer, whatever becomes of the call.
 
         What a replica could not do because it died or is being replaced is tried once more, within the
         deadline and the budget: inference changes nothing.
         """
-        self._num_sent += len(pack)
+        self._num_sent += len(pack.items)
         try:
             again = await self._deliver(pack, is_last=False)
             if again:
-                await self._deliver(again, is_last=True)
+                await self._deliver(Pack(pack.group, again), is_last=True)
         finally:
-            self._num_sent -= len(pack)
-            for item in pack:  # nobody is left waiting, not even when this task is cancelled
+            self._num_sent -= len(pack.items)
+            for item in pack.items:  # nobody is left waiting, not even when this task is cancelled
                 _answer(item, _unreachable())
 
-    async def _deliver(self, pack: Sequence[_Waiting], *, is_last: bool) -> list[_Waiting]:
+    async def _deliver(self, pack: Pack, *, is_last: bool) -> list[Item]:
         """Send and answer; those that may be tried again are given back."""
         loop = asyncio.get_running_loop()
         started = loop.time()
         try:
             answers: list[Ran | HeadraceError] = await self._send(pack)
-            self._service.observe(len(pack), loop.time() - started)
+            self._service.observe(len(pack.items), loop.time() - started)
         except Exception as err:
             _log.warning("a call to the model's replicas failed", exc_info=True)
             failure = _unreachable()
             failure.__cause__ = err
-            answers = [failure] * len(pack)
-        again: list[_Waiting] = []
+            answers = [failure] * len(pack.items)
+        again: list[Item] = []
         now = loop.time()
-        for item, answer in zip(pack, answers, strict=False):
+        for item, answer in zip(pack.items, answers, strict=False):
             may_retry = isinstance(answer, EngineUnavailable) and not is_last and item.is_wanted(now)
             if may_retry and self._budget.take():
                 again.append(item)
@@ -188,13 +171,13 @@ class Replicas:
                 _answer(item, answer)
         return again
 
-    async def _send(self, pack: Sequence[_Waiting]) -> list[Ran | HeadraceError]:
+    async def _send(self, pack: Pack) -> list[Ran | HeadraceError]:
         now = asyncio.get_running_loop().time()
         message = [
             (item.inputs, item.outputs, None if item.deadline is None else item.deadline - now, item.priority)
-            for item in pack
+            for item in pack.items
         ]
-        answers: list[Ran | HeadraceError] = await self._handle.infer_packed.remote(message)
+        answers: list[Ran | HeadraceError] = await self._handle.infer_packed.remote(message, group=pack.group)
         return answers
 
 
@@ -202,7 +185,7 @@ def _unreachable() -> EngineUnavailable:
     return EngineUnavailable("the model's replicas could not be reached; try again")
 
 
-def _answer(item: _Waiting, answer: Ran | HeadraceError) -> None:
+def _answer(item: Item, answer: Ran | HeadraceError) -> None:
     if item.reply.done():  # its caller left, or its deadline passed
         return
     if isinstance(answer, Ran):

@@ -1,4 +1,4 @@
-"""The `headrace` command: demo, optimize, split, serve, status, doctor."""
+"""The `headrace` command: demo, optimize, split, serve, status, tune, shapes, doctor."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ import json
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from headrace.errors import CallerError, ConfigRejected, EngineFailed, GoalMissed, HeadraceError
+
+if TYPE_CHECKING:
+    from deployments.setup import Setup
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 console = Console()
@@ -117,9 +121,9 @@ def serve(
     from deployments.serving import join, serving
     from headrace.config import load_config, parse_config
 
-    document = load_config(config).model_dump()
+    document = load_config(config).model_dump(exclude_unset=True)  # the rest may be as tuned
     changes = {"host": host, "port": port}
-    document["http"] |= {key: value for key, value in changes.items() if value is not None}
+    document.setdefault("http", {}).update({k: value for k, value in changes.items() if value is not None})
     if grpc_port is not None:
         document["grpc"] = {"port": grpc_port}
     checked = parse_config(document)
@@ -128,6 +132,7 @@ def serve(
         console.print(
             f"deployed on {address}; requests go to {' and '.join(server.addresses)} on each of its nodes"
         )
+        _tell_setups(server.setups())
         return
     with ExitStack() as stack:
         with console.status("starting Ray and loading the models"):
@@ -136,8 +141,17 @@ def serve(
         console.print(
             f"serving {', '.join(server.config.models)} at {' and '.join(server.addresses)}; Ctrl-C ends it"
         )
+        _tell_setups(server.setups())
         console.print(f"other Ray jobs: ray.init({server.ray_address!r}); metrics: {server.metrics_url}")
         ended.wait()
+
+
+def _tell_setups(setups: Mapping[str, Mapping[str, Setup | Mapping[str, Any]]]) -> None:
+    from deployments.setup import in_words
+
+    for model, versions in setups.items():
+        for version, setup in versions.items():
+            console.print(f"{model}/{version}: {in_words(setup)}", highlight=False, soft_wrap=True)
 
 
 @cli.command()
@@ -162,6 +176,50 @@ def status(
         console.print(f"requests go to {' and '.join(state['addresses'])}")
     for model, versions in state["models"].items():
         console.print(f"{model}: version {versions[-1]} answers; served: {', '.join(versions)}")
+    _tell_setups(state["setups"])
+
+
+@cli.command()
+def tune(
+    model: Annotated[str, typer.Argument(help="NAME, or NAME/VERSION.")],
+    config: Annotated[
+        Path | None, typer.Option(help="The configuration to serve it by; what it gives is settled.")
+    ] = None,
+    repository: Annotated[Path | None, typer.Option(help="Where the model's versions are.")] = None,
+    shapes: Annotated[
+        Path | None, typer.Option(help="Sizes of real requests, as headrace shapes writes them.")
+    ] = None,
+    buckets: Annotated[int, typer.Option(min=0, max=64, help="How many buckets to learn.")] = 4,
+    seconds: Annotated[float, typer.Option(min=0.1, help="The time to measure for.")] = 60.0,
+    clients: Annotated[int, typer.Option(min=1, help="Requests under way at the same time.")] = 64,
+    json_file: Json = None,
+) -> None:
+    """Measure on this machine how a model is served fastest: how many instances with how many threads
+    each, and how they batch. headrace serve then runs it so, unless the configuration says otherwise."""
+    from deployments import tuning
+    from deployments.terminal import bars
+    from optimize.tune_report import as_json, as_table, in_words
+
+    subject = tuning.subject(model, config, repository)
+    with bars() as progress:
+        outcome = tuning.run(subject, shapes, buckets, seconds, clients, progress)
+    manifest = subject.artifact.manifest
+    console.print(as_table(outcome, f"{manifest.name}/{manifest.version}"))
+    console.print(in_words(outcome))
+    if json_file is not None:
+        json_file.write_bytes(as_json(outcome))
+
+
+@cli.command()
+def shapes(
+    model: Annotated[str, typer.Argument(help="NAME, or NAME/VERSION.")],
+    address: Annotated[str, typer.Option(help="The Ray cluster.", envvar="RAY_ADDRESS")] = "auto",
+) -> None:
+    """The sizes of the requests that a served model has computed, a JSON line each, for headrace tune."""
+    from deployments.tuning import recorded
+
+    for entry in recorded(model, address):
+        print(json.dumps(entry))
 
 
 @cli.command()

@@ -10,6 +10,7 @@ from typing import Any
 
 from ray import serve
 
+from batching.seen import SizesSeen
 from cache.keys import key_of
 from cache.memory import MemoryCache
 from cache.redis import RedisCache
@@ -21,8 +22,10 @@ from deployments.door import Door
 from deployments.grpc import GrpcApp, GrpcMethods
 from deployments.http import HttpApp
 from deployments.model import ModelHost
+from deployments.setup import instances_of, setup_of
 from deployments.watch import settle_memory, watch
 from engines.artifact import Artifact, Repository
+from engines.cpu import cpu_cores
 from headrace.config import Config, ModelConfig
 from headrace.errors import DeadlinePassed, HeadraceError, NotFound, Overloaded
 from headrace.metrics import CACHE_FAULTS, CACHE_REQUESTS, ERRORS, REQUEST_LATENCY
@@ -39,6 +42,7 @@ class Served:
     is_cached: bool
     timeout_s: float | None  # of requests that bring none
     door: Door
+    seen: SizesSeen  # of what was computed
 
     @property
     def signature(self) -> Signature:
@@ -88,7 +92,7 @@ class Gateway(GrpcMethods):
                 backend = await self._backend(artifact, model)
                 timeout_s = None if model.timeout_ms is None else model.timeout_ms / 1000
                 self._models[name][version] = Served(
-                    artifact, backend, model.cache, timeout_s, self._door(model)
+                    artifact, backend, model.cache, timeout_s, self._door(model, artifact), SizesSeen()
                 )
         queues = {
             (name, v): served.backend for name, all_ in self._models.items() for v, served in all_.items()
@@ -160,6 +164,7 @@ class Gateway(GrpcMethods):
         deadline = started + timeout_s if timeout_s else None
 
         async def run() -> Ran:
+            served.seen.count(sizes)
             return await served.backend.infer(
                 request.inputs, sizes, request.outputs, deadline, request.priority
             )
@@ -196,6 +201,22 @@ class Gateway(GrpcMethods):
         """The served versions of each model, the answering one last."""
         return {model: list(versions) for model, versions in self._models.items()}
 
+    def setups(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """How each served version runs, and where that came from."""
+        return {
+            name: {
+                version: setup_of(
+                    model, served.artifact.manifest, instances_of(self._config, model), cpu_cores()
+                ).told()
+                for version, served in self._models[name].items()
+            }
+            for name, model in self._config.models.items()
+        }
+
+    def shapes(self, model: str, version: str | None = None) -> list[dict[str, Any]]:
+        """The sizes of the requests that this gateway has had computed, each with its count of rows."""
+        return self.find(model, version).seen.told()
+
     def count_error(self, err: HeadraceError, model: str = "", version: str = "") -> None:
         known = self._models.get(model, {})  # labels stay bounded, whatever callers ask for
         tags = {
@@ -221,11 +242,12 @@ class Gateway(GrpcMethods):
             )
         return ResponseCache(memory, shared)
 
-    def _door(self, model: ModelConfig) -> Door:
+    def _door(self, model: ModelConfig, artifact: Artifact) -> Door:
+        setup = setup_of(model, artifact.manifest, instances_of(self._config, model), cpu_cores())
         groups = model.batching.permits * (model.replicas if model.placement == "replicas" else 1)
         return Door(
             self._config.gateways,
-            floor=4 * groups * model.batching.max_batch,
+            floor=4 * groups * setup.batching.max_batch,
             max_queue=self._share(model),
         )
 
@@ -240,9 +262,12 @@ class Gateway(GrpcMethods):
             self._hosts.append(host)
             return host
         manifest = artifact.manifest
+        setup = setup_of(model, manifest, model.replicas, cpu_cores())
         return Replicas(
             serve.get_app_handle(app_name(manifest.name, manifest.version)),
+            manifest.signature,
+            setup.batching,
             max_calls=2 * model.replicas,
-            max_pack=2 * model.batching.max_batch,
+            max_pack=2 * setup.batching.max_batch,
             max_queue=self._share(model),
         )

@@ -18,11 +18,13 @@ from batching.batcher import Batcher
 from batching.execute import Batch, Result, run_group
 from batching.queue import Item
 from batching.service import ServiceTime
-from batching.shapes import Sizes, can_pad, elements
+from batching.shapes import Sizes, elements
 from deployments import metrics
+from deployments.setup import Setup, setup_of
 from deployments.watch import settle_memory, watch
 from engines.artifact import Artifact, Repository
 from engines.base import Engine
+from engines.cpu import cpu_cores
 from engines.examples import example_inputs
 from engines.load import load
 from headrace.config import BatchingConfig, Config, ModelConfig
@@ -33,17 +35,6 @@ from headrace.tensors import TensorMap
 
 _log = logging.getLogger(__name__)
 _ENGINE_NICE = 5  # below what answers requests: a refusal does not wait for a batch's time slice
-
-
-def resolve(batching: BatchingConfig, artifact: Artifact, share: int = 1) -> BatchingConfig:
-    """`auto` grouping replaced by what the manifest recommends, and one gateway's share of the queue."""
-    manifest = artifact.manifest
-    grouping = batching.grouping
-    if grouping == "auto":
-        grouping = "nearest" if manifest.grouping == "nearest" and can_pad(manifest.signature) else "exact"
-    return batching.model_copy(
-        update={"grouping": grouping, "max_queue": max(1, -(-batching.max_queue // share))}
-    )
 
 
 class ModelHost:
@@ -57,8 +48,8 @@ class ModelHost:
     def __init__(self, artifact: Artifact, config: ModelConfig, share: int = 1) -> None:
         self.artifact = artifact
         self.signature = artifact.manifest.signature
-        self._config = config
-        self._batching = resolve(config.batching, artifact, share)
+        self.setup = setup_of(config, artifact.manifest, share, cpu_cores())
+        self._batching = self.setup.batching
         self._tags = {"model": artifact.manifest.name, "version": artifact.manifest.version}
         self._threads = ThreadPoolExecutor(
             self._batching.permits, thread_name_prefix="engine", initializer=_step_back
@@ -67,9 +58,9 @@ class ModelHost:
     async def start(self) -> None:
         """Load the engine and warm it up, both on the engine's own thread."""
         loop = asyncio.get_running_loop()
-        self._engine = await loop.run_in_executor(self._threads, load, self.artifact, self._config.threads)
+        self._engine = await loop.run_in_executor(self._threads, load, self.artifact, self.setup.threads)
         service = await loop.run_in_executor(
-            self._threads, known_times, self._engine, self.artifact, self._config.threads
+            self._threads, known_times, self._engine, self.artifact, self.setup
         )
         self._lanes = [self._lane(permit) for permit in range(self._batching.permits)]
         self._batcher = Batcher(
@@ -134,17 +125,17 @@ def _step_back() -> None:
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _ENGINE_NICE)
 
 
-def known_times(engine: Engine, artifact: Artifact, threads: int) -> ServiceTime:
+def known_times(engine: Engine, artifact: Artifact, setup: Setup) -> ServiceTime:
     """Warm the engine up; what batches take by the manifest's table, then as the warm-up ran here."""
     manifest = artifact.manifest
     inputs = manifest.signature.inputs
     points = [
         (float(entry.batch * elements(inputs, entry.sizes)), entry.median_ms / 1000)
         for entry in manifest.latencies
-        if entry.threads == threads
+        if entry.threads == setup.threads
     ]
     engine.warm_up()
-    for sizes in manifest.warm_up:
+    for sizes in (*manifest.warm_up, *bucket_sizes(setup.batching)):
         example = example_inputs(manifest.signature, sizes)
         started = time.perf_counter()
         engine.run(example)
@@ -152,6 +143,13 @@ def known_times(engine: Engine, artifact: Artifact, threads: int) -> ServiceTime
         found = manifest.signature.check(example)
         points.append((float(found.get("batch", 1) * elements(inputs, found)), ran_s))
     return ServiceTime(points)
+
+
+def bucket_sizes(batching: BatchingConfig) -> list[dict[str, int]]:
+    """Each bucket that requests are padded to, alone and in a full batch."""
+    if batching.grouping != "buckets":
+        return []
+    return [{**bucket, "batch": rows} for bucket in batching.buckets for rows in (1, batching.max_batch)]
 
 
 class ModelReplica:
@@ -177,9 +175,12 @@ class ModelReplica:
         await self._host.close()
 
     async def infer_packed(
-        self, requests: list[tuple[dict[str, Any], tuple[str, ...], float | None, int]]
+        self, requests: list[tuple[dict[str, Any], tuple[str, ...], float | None, int]], group: str = ""
     ) -> list[Ran | HeadraceError]:
-        """One answer or error per (inputs, outputs, seconds left until its deadline, priority)."""
+        """One answer or error per (inputs, outputs, seconds left until its deadline, priority).
+
+        `group` is there for the router, which has brought them here by it.
+        """
         return await asyncio.gather(*(self._infer(*request) for request in requests))
 
     async def _infer(

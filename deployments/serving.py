@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from cache.embedded import EmbeddedServer
 from deployments import app
 from deployments.cluster import LocalCluster, addresses, connect, start_serve
+from deployments.setup import Setup
 from headrace.config import Config
 
 _log = logging.getLogger(__name__)
@@ -32,6 +33,10 @@ class Server:
     def addresses(self) -> list[str]:
         """Where clients connect to, HTTP first."""
         return addresses(self.config.http, self.config.grpc)
+
+    def setups(self) -> dict[str, dict[str, Setup]]:
+        """How each version runs."""
+        return app.setups(self.config)
 
     def update(self, config: Config) -> None:
         """Deploy another configuration on the same cluster and cache."""
@@ -64,6 +69,7 @@ def join(config: Config, address: str) -> Server:
     """Deploy on a Ray cluster that runs already; everything stays up when this process ends."""
     if config.cache.enabled and config.cache.url is None:
         _log.warning("no cache.url: on a cluster each gateway keeps answers in its own memory only")
+    config = app.pinned(config)
     connect(address)
     http, grpc = start_serve(config.http, config.grpc)
     if config.grpc is not None and grpc is None:

@@ -24,6 +24,7 @@ from engines.manifest import (
     FileEntry,
     Manifest,
     SessionOptions,
+    Tuned,
     check_file_name,
     digest_of,
     make_manifest,
@@ -59,7 +60,8 @@ class Artifact:
 
 
 class Repository:
-    """Models by name and version. What is published never changes; readers see a whole version or none."""
+    """Models by name and version. What answers of a published version never changes; readers see a whole
+    version or none."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -79,20 +81,31 @@ class Repository:
 
         Raises NotFound for an unknown version, ArtifactRejected for one that was tampered with.
         """
-        if version not in (versions := self.versions(name)):
-            raise NotFound(f"model '{name}' has no version {version[:64]!r}; it has: {', '.join(versions)}")
+        manifest = self.manifest(name, version)
         folder = self.root / name / version
-        with _open_regular(folder / MANIFEST) as stream:
-            data = stream.read(_MANIFEST_LIMIT + 1)
-        if len(data) > _MANIFEST_LIMIT:
-            raise ArtifactRejected(f"{MANIFEST} is larger than {_MANIFEST_LIMIT} bytes")
-        manifest = parse_manifest(data)
-        if (manifest.name, manifest.version) != (name, version):
-            raise ArtifactRejected(
-                f"{MANIFEST} in '{name}/{version}' is that of '{manifest.name}/{manifest.version}'"
-            )
         _verify(folder, manifest)
         return Artifact(folder, manifest, digest_of(manifest))
+
+    def manifest(self, name: str, version: str) -> Manifest:
+        """What a version says of itself, its files not looked at: for decisions before it runs."""
+        if version not in (versions := self.versions(name)):
+            raise NotFound(f"model '{name}' has no version {version[:64]!r}; it has: {', '.join(versions)}")
+        return _read_manifest(self.root / name / version, name, version)
+
+    def set_tuned(self, artifact: Artifact, tuned: Tuned) -> Artifact:
+        """The same version, its manifest replaced by one rename: how it runs, not what it answers, so the
+        digest stays. ArtifactRejected when it cannot be written."""
+        manifest = artifact.manifest.model_copy(update={"tuned": tuned})
+        try:
+            with _folder_beside(artifact.folder) as folder:
+                _write(folder / MANIFEST, manifest.model_dump_json(indent=2).encode())
+                (folder / MANIFEST).replace(artifact.folder / MANIFEST)
+                _sync_folder(artifact.folder)
+        except OSError as err:
+            raise ArtifactRejected(
+                f"the manifest of '{manifest.name}/{manifest.version}' cannot be written: {err.strerror}"
+            ) from err
+        return Artifact(artifact.folder, manifest, artifact.digest)
 
     def publish(
         self,
@@ -171,6 +184,19 @@ def unpublished(
         **parts,
     )
     return Artifact(folder, manifest, digest_of(manifest))
+
+
+def _read_manifest(folder: Path, name: str, version: str) -> Manifest:
+    with _open_regular(folder / MANIFEST) as stream:
+        data = stream.read(_MANIFEST_LIMIT + 1)
+    if len(data) > _MANIFEST_LIMIT:
+        raise ArtifactRejected(f"{MANIFEST} is larger than {_MANIFEST_LIMIT} bytes")
+    manifest = parse_manifest(data)
+    if (manifest.name, manifest.version) != (name, version):
+        raise ArtifactRejected(
+            f"{MANIFEST} in '{name}/{version}' is that of '{manifest.name}/{manifest.version}'"
+        )
+    return manifest
 
 
 def _verify(folder: Path, manifest: Manifest) -> None:

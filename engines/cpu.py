@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 # Instructions that the kernels of CPU engines are chosen by: x86 first, then ARM.
@@ -23,6 +24,13 @@ def cpu_flags() -> tuple[str, ...]:
 def cpu_model() -> str:
     """The processor's own name, or "unknown"."""
     return parse_cpuinfo(_cpuinfo()).get("model name", "unknown")
+
+
+def cpu_cores() -> int:
+    """The cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def parse_cpuinfo(text: str) -> dict[str, str]:

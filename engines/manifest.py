@@ -48,6 +48,30 @@ class BatchLatency(_Part):
     high_ms: FiniteFloat  # 90th percentile
 
 
+class Machine(_Part):
+    cpu: str  # the processor's own name
+    cores: int = Field(ge=1)
+
+
+class Tuned(_Part):
+    """The set-up that `headrace tune` measured to be the best, for machines with as many cores."""
+
+    instances: int = Field(ge=1)  # processes with an engine of their own
+    threads: int = Field(ge=1)  # of each engine
+    max_batch: int = Field(ge=1)  # rows
+    max_padding: float = Field(ge=0, lt=1)
+    grouping: Literal["exact", "nearest", "buckets"]
+    buckets: tuple[Mapping[str, Annotated[int, Field(ge=1)]], ...] = ()  # learned, used by grouping "buckets"
+    machine: Machine
+    figures: Mapping[str, FiniteFloat] = Field(default_factory=dict)  # measured there
+
+    @model_validator(mode="after")
+    def _buckets_are_there(self) -> Tuned:
+        if self.grouping == "buckets" and not self.buckets:
+            raise ValueError("grouping 'buckets' without buckets")
+        return self
+
+
 class Manifest(_Part):
     format: Literal[1] = 1
     name: Name
@@ -66,6 +90,7 @@ class Manifest(_Part):
     created: str  # UTC, ISO 8601
     figures: Mapping[str, FiniteFloat] = Field(default_factory=dict)  # measured on the machine that built it
     latencies: tuple[BatchLatency, ...] = ()  # measured there, too
+    tuned: Tuned | None = None
 
     @model_validator(mode="after")
     def _files_are_plain(self) -> Manifest:

@@ -69,10 +69,15 @@ class CacheConfig(_Part):
 class BatchingConfig(_Part):
     """`exact` stacks equal shapes only; `nearest` pads the oldest request and its nearest
     neighbours in length to one shape; `buckets` pads each request to the smallest bucket that
-    holds it; `auto` takes what the model's manifest recommends."""
+    holds it; `auto` takes what `headrace tune` found, else what the latencies in the manifest say.
+
+    max_batch and max_padding that are not given are as tuned, too, else as here. Grouping "buckets"
+    without buckets takes the learned ones.
+    """
 
     grouping: Literal["auto", "exact", "nearest", "buckets"] = "auto"
     buckets: list[dict[str, PositiveInt]] = []  # sizes of variable dimensions, for grouping "buckets"
+    oversize: Literal["refuse", "exact"] = "refuse"  # what no bucket holds; learned ones: in its own shape
     max_batch: int = Field(default=8, ge=1, le=4096)  # rows
     max_padding: float = Field(default=0.1, ge=0, lt=1)  # of a batch's elements, grouping "nearest"
     max_wait_ms: float = Field(default=0.0, ge=0, le=10_000)  # for a fuller group, when the engine is free
@@ -82,8 +87,6 @@ class BatchingConfig(_Part):
 
     @model_validator(mode="after")
     def _buckets_agree(self) -> BatchingConfig:
-        if self.grouping == "buckets" and not self.buckets:
-            raise ValueError("grouping 'buckets' needs buckets, such as [{length: 16}, {length: 64}]")
         if len({frozenset(bucket) for bucket in self.buckets}) > 1 or {} in self.buckets:
             raise ValueError("every bucket must name the same variable dimensions, at least one")
         return self
@@ -93,8 +96,9 @@ class ModelConfig(_Part):
     versions: list[Name] = []  # the last one answers; empty: the newest in the repository
     placement: Literal["inline", "replicas"] = "inline"
     replicas: int = Field(default=1, ge=1, le=1000)  # only for placement "replicas"
+    affinity: bool = True  # like requests meet on one replica until it is busy
     num_gpus: float = Field(default=0.0, ge=0)  # of each replica
-    threads: int = Field(default=1, ge=1, le=256)  # of each engine
+    threads: int = Field(default=1, ge=1, le=256)  # of each engine; not given: as tuned, else 1
     cache: bool = True
     timeout_ms: float | None = Field(default=None, gt=0)  # of requests that bring none
     batching: BatchingConfig = BatchingConfig()
@@ -102,7 +106,7 @@ class ModelConfig(_Part):
 
 class Config(_Part):
     repository: str = "models"
-    gateways: int = Field(default=2, ge=1, le=1000)  # gateway replicas
+    gateways: int = Field(default=2, ge=1, le=1000)  # gateway replicas; not given: as tuned, else 2
     http: HttpConfig = HttpConfig()
     grpc: GrpcConfig | None = None  # None: no gRPC; `grpc: {}` is port 9000
     limits: LimitsConfig = LimitsConfig()

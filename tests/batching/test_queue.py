@@ -261,3 +261,21 @@ def test_everything_accepted_leaves_once_the_oldest_first_and_within_bounds(
         remaining = [one for one in remaining if one not in group]
     assert leave(waiting) == []
     assert (len(waiting), waiting.num_rows) == (0, 0)
+
+
+def test_what_no_bucket_holds_may_run_in_its_own_shape() -> None:
+    waiting = WaitingQueue(
+        SIGNATURE,
+        can_pad=False,
+        max_batch=8,
+        max_padding=0.0,
+        max_queue=99,
+        buckets=[{"length": 8}],
+        oversize="exact",
+    )
+    for length in (7, 33, 8, 33, 34):
+        waiting.add(item(length))
+    groups = []
+    while group := waiting.next_group(0.0, max_wait_s=0.0, estimate=lambda _: 0.0):
+        groups.append([(one.sizes["length"], one.target and one.target["length"]) for one in group])
+    assert groups == [[(7, 8), (8, 8)], [(33, None), (33, None)], [(34, None)]]

@@ -9,8 +9,10 @@ import numpy as np
 import psutil
 import pytest
 
-from deployments.backends import PACK_BYTES, Replicas
+from deployments.backends import Replicas
 from deployments.load import infer_request
+from deployments.packs import PACK_BYTES
+from headrace.config import BatchingConfig
 from headrace.errors import (
     DeadlinePassed,
     EngineFailed,
@@ -20,7 +22,11 @@ from headrace.errors import (
     TensorRejected,
 )
 from headrace.requests import Ran
+from headrace.tensors import Signature, TensorSpec
 from tests.conftest import Running
+
+SPEC = TensorSpec("x", "FP32", ("batch", "length"))
+SIGNATURE = Signature((SPEC,), (SPEC,))
 
 
 class Handle:
@@ -32,7 +38,7 @@ class Handle:
         self.failures = failures
         self.infer_packed = self
 
-    async def remote(self, message: list[Any]) -> list[Ran | HeadraceError]:
+    async def remote(self, message: list[Any], group: str) -> list[Ran | HeadraceError]:
         self.packs.append(len(message))
         if len(self.packs) <= self.failures:
             raise ConnectionError("the replica died")
@@ -43,10 +49,14 @@ class Handle:
         ]
 
 
+def replicas(handle: Handle, **limits: int) -> Replicas:
+    return Replicas(handle, SIGNATURE, BatchingConfig(grouping="exact"), **limits)
+
+
 def ask(backend: Replicas, value: float, timeout_s: float | None = None, size: int = 1) -> asyncio.Task[Ran]:
     x = np.full((1, size), value, np.float32)
     deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
-    return asyncio.create_task(backend.infer({"x": x}, {"batch": 1}, (), deadline))
+    return asyncio.create_task(backend.infer({"x": x}, {"batch": 1, "length": size}, (), deadline))
 
 
 async def settle() -> None:
@@ -56,7 +66,7 @@ async def settle() -> None:
 
 async def test_what_waits_travels_together() -> None:
     handle = Handle()
-    backend = Replicas(handle, max_calls=1, max_pack=4, max_queue=99)
+    backend = replicas(handle, max_calls=1, max_pack=4, max_queue=99)
     tasks = [ask(backend, 0.0)]
     await settle()
     tasks += [ask(backend, float(n)) for n in range(1, 7)]
@@ -70,7 +80,7 @@ async def test_what_waits_travels_together() -> None:
 async def test_a_pack_stays_below_its_bytes() -> None:
     handle = Handle()
     handle.open.set()
-    backend = Replicas(handle, max_calls=1, max_pack=99, max_queue=99)
+    backend = replicas(handle, max_calls=1, max_pack=99, max_queue=99)
     half = PACK_BYTES // 8 + 1  # floats: two of them are over the limit
     await asyncio.gather(*(ask(backend, 1.0, size=half) for _ in range(3)))
     assert handle.packs == [1, 1, 1]
@@ -79,7 +89,7 @@ async def test_a_pack_stays_below_its_bytes() -> None:
 async def test_each_request_of_a_pack_gets_its_own_error() -> None:
     handle = Handle()
     handle.open.set()
-    backend = Replicas(handle, max_calls=1, max_pack=9, max_queue=99)
+    backend = replicas(handle, max_calls=1, max_pack=9, max_queue=99)
     answers = await asyncio.gather(*(ask(backend, v) for v in (1.0, -1.0, 2.0)), return_exceptions=True)
     assert [type(answer) for answer in answers] == [Ran, TensorRejected, Ran]
 
@@ -87,21 +97,21 @@ async def test_each_request_of_a_pack_gets_its_own_error() -> None:
 async def test_a_failed_call_is_tried_once_more() -> None:
     handle = Handle(failures=1)
     handle.open.set()
-    backend = Replicas(handle, max_calls=1, max_pack=9, max_queue=99)
+    backend = replicas(handle, max_calls=1, max_pack=9, max_queue=99)
     assert (await ask(backend, 3.0)).outputs["y"][0, 0] == 6.0
 
 
 async def test_only_what_a_replica_could_not_do_is_tried_once_more() -> None:
     class Ending(Handle):
-        async def remote(self, message: list[Any]) -> list[Ran | HeadraceError]:
-            answers = await super().remote(message)
+        async def remote(self, message: list[Any], group: str) -> list[Ran | HeadraceError]:
+            answers = await super().remote(message, group)
             if len(self.packs) == 1:
                 answers[1] = EngineUnavailable("this replica is being replaced")
                 answers[2] = EngineFailed("its batch hung")
             return answers
 
     handle = Ending()
-    backend = Replicas(handle, max_calls=1, max_pack=9, max_queue=99)
+    backend = replicas(handle, max_calls=1, max_pack=9, max_queue=99)
     tasks = [ask(backend, 0.0)]
     await settle()
     handle.packs.clear()
@@ -114,7 +124,7 @@ async def test_only_what_a_replica_could_not_do_is_tried_once_more() -> None:
 
 async def test_retries_end_with_the_budget() -> None:
     handle = Handle(failures=10_000)
-    backend = Replicas(handle, max_calls=1, max_pack=1, max_queue=999)
+    backend = replicas(handle, max_calls=1, max_pack=1, max_queue=999)
     for _ in range(500):
         with pytest.raises(EngineUnavailable):
             await ask(backend, 1.0)
@@ -123,12 +133,12 @@ async def test_retries_end_with_the_budget() -> None:
 
 async def test_what_is_past_its_deadline_is_not_tried_again() -> None:
     class Late(Handle):
-        async def remote(self, message: list[Any]) -> list[Ran | HeadraceError]:
-            await super().remote(message)
+        async def remote(self, message: list[Any], group: str) -> list[Ran | HeadraceError]:
+            await super().remote(message, group)
             raise ConnectionError("the replica died")
 
     handle = Late()
-    backend = Replicas(handle, max_calls=1, max_pack=9, max_queue=99)
+    backend = replicas(handle, max_calls=1, max_pack=9, max_queue=99)
     with pytest.raises(DeadlinePassed):
         await ask(backend, 3.0, timeout_s=0.02)
     handle.open.set()
@@ -138,7 +148,7 @@ async def test_what_is_past_its_deadline_is_not_tried_again() -> None:
 
 async def test_work_under_way_counts_towards_the_bound() -> None:
     handle = Handle()
-    backend = Replicas(handle, max_calls=1, max_pack=4, max_queue=3)
+    backend = replicas(handle, max_calls=1, max_pack=4, max_queue=3)
     tasks = [ask(backend, 0.0)]
     await settle()
     tasks += [ask(backend, 1.0), ask(backend, 2.0)]
@@ -151,19 +161,19 @@ async def test_work_under_way_counts_towards_the_bound() -> None:
 
 async def test_replicas_that_stay_away_are_said_to_be_unavailable() -> None:
     handle = Handle(failures=2)
-    backend = Replicas(handle, max_calls=1, max_pack=9, max_queue=99)
+    backend = replicas(handle, max_calls=1, max_pack=9, max_queue=99)
     with pytest.raises(EngineUnavailable):
         await ask(backend, 3.0)
 
 
 async def test_a_call_that_is_cancelled_or_answers_too_little_leaves_nobody_waiting() -> None:
     class Broken(Handle):
-        async def remote(self, message: list[Any]) -> list[Ran | HeadraceError]:
+        async def remote(self, message: list[Any], group: str) -> list[Ran | HeadraceError]:
             if message[0][0]["x"][0, 0] == 0:
                 raise asyncio.CancelledError
             return []
 
-    backend = Replicas(Broken(), max_calls=1, max_pack=9, max_queue=99)
+    backend = replicas(Broken(), max_calls=1, max_pack=9, max_queue=99)
     for value in (0.0, 1.0):
         with pytest.raises(EngineUnavailable):
             await asyncio.wait_for(ask(backend, value), 5)
@@ -171,7 +181,7 @@ async def test_a_call_that_is_cancelled_or_answers_too_little_leaves_nobody_wait
 
 async def test_callers_that_left_make_room() -> None:
     handle = Handle()
-    backend = Replicas(handle, max_calls=1, max_pack=9, max_queue=2)
+    backend = replicas(handle, max_calls=1, max_pack=9, max_queue=2)
     busy = ask(backend, 0.0)
     await settle()
     for _ in range(5):
@@ -184,7 +194,7 @@ async def test_callers_that_left_make_room() -> None:
 
 async def test_deadlines_callers_that_left_and_full_queues() -> None:
     handle = Handle()
-    backend = Replicas(handle, max_calls=1, max_pack=9, max_queue=2)
+    backend = replicas(handle, max_calls=1, max_pack=9, max_queue=2)
     busy = ask(backend, 0.0)
     await settle()
     late, gone = ask(backend, 1.0, timeout_s=0.01), ask(backend, 2.0)

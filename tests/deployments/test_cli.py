@@ -10,9 +10,11 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
+from deployments.load import infer_request
 from deployments.ports import free_ports
 from tests.conftest import Running
 from tests.onnx_models import publish_all
@@ -149,3 +151,77 @@ def test_optimize_tells_of_a_wrong_goal_and_a_missing_recipe(tmp_path: Path) -> 
     done = headrace("optimize", str(recipe), "--out", str(tmp_path / "models" / "m"), "--goal", "max_dorp=1")
     assert done.returncode == 2
     assert "max_drop=NUMBER" in done.stderr
+
+
+def test_a_model_is_tuned_and_then_served_so(config: Path, tmp_path: Path) -> None:
+    config.write_text(config.read_text().replace("['1']", "['1'], batching: {max_batch: 4}"))
+    shapes = tmp_path / "shapes.jsonl"
+    shapes.write_text('{"sizes": {"length": 5}, "count": 3}\n{"sizes": {"length": 50}}\n')
+    options = (
+        "--shapes",
+        str(shapes),
+        "--seconds",
+        "1",
+        "--buckets",
+        "2",
+        "--json",
+        str(tmp_path / "t.json"),
+    )
+    done = headrace("tune", "double", "--config", str(config), *options)
+    assert done.returncode == 0, done.stderr
+    assert "chosen" in done.stdout
+    told = json.loads((tmp_path / "t.json").read_text())["tuned"]
+    assert (told["instances"], told["max_batch"]) == (1, 4)
+    assert told["buckets"] == [{"length": 5}, {"length": 50}]
+    with started("serve", str(config)) as run:
+        assert run.wait_for("other Ray jobs", 90), run.text()
+        threads = f"{told['threads']} thread"
+        assert f"double/1: 1 x {threads}" in run.text()
+        assert "as tuned: threads, grouping" in run.text()
+        assert "given: max_batch" in run.text()
+        assert run.end(signal.SIGINT) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["double"], "either --config FILE or --repository FOLDER"),
+        (["duoble", "--config", "CONFIG"], "no model 'duoble' in the configuration; it has: double"),
+        (["duoble", "--repository", "MODELS"], "no model 'duoble'; there are: double"),
+        (["double/9", "--repository", "MODELS"], "no version '9'; it has: 1, 2"),
+        (["double", "--repository", "MODELS"], "name a file of them by --shapes"),
+        (["double", "--repository", "MODELS", "--shapes", "nowhere"], "no file of shapes nowhere"),
+        (["double", "--config", "nowhere"], "no configuration file nowhere"),
+    ],
+)
+def test_tune_tells_what_is_wrong(config: Path, arguments: list[str], told: str) -> None:
+    places = {"CONFIG": str(config), "MODELS": str(config.parent / "models")}
+    done = headrace("tune", *(places.get(word, word) for word in arguments))
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_recorded_shapes_are_those_of_all_gateways(running: Running) -> None:
+    rng = np.random.default_rng(3)
+    requests = [infer_request("test", "far", {"x": rng.random((2, 77), np.float32)}) for _ in range(40)]
+    assert running.ask(requests, 8).num_failed == 0
+    done = headrace("shapes", "far", "--address", running.server.ray_address)
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {"sizes": {"length": 77}, "count": 80} in found
+
+
+def test_shapes_of_a_model_that_is_not_served_are_asked_for_in_vain(running: Running) -> None:
+    done = headrace("shapes", "faar", "--address", running.server.ray_address)
+    assert done.returncode == 2
+    assert "no model 'faar'; served here:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_status_tells_how_each_version_runs(running: Running) -> None:
+    done = headrace("status", "--address", running.server.ray_address, "--json")
+    setup = json.loads(done.stdout)["setups"]["double"]["2"]
+    assert (setup["instances"], setup["threads"], setup["grouping"]) == (2, 1, "nearest")
+    done = headrace("status", "--address", running.server.ray_address)
+    assert "double/2: 2 x 1 thread, grouping nearest, batches of up to 8" in done.stdout

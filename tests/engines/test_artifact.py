@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 
 from engines.load import load
-from engines.manifest import SessionOptions
+from engines.manifest import Machine, SessionOptions, Tuned
 from headrace.errors import ArtifactRejected, NotFound
 
 
@@ -182,3 +182,45 @@ def test_openvino_rounds_by_precision_so_its_digest_tells_it(publish):
     first = publish("1", engine="openvino", precision="fp32")
     rounded = publish("2", engine="openvino", precision="bf16")
     assert first.digest != rounded.digest
+
+
+def tuned(instances: int) -> Tuned:
+    return Tuned(
+        instances=instances,
+        threads=1,
+        max_batch=8,
+        max_padding=0.25,
+        grouping="nearest",
+        machine=Machine(cpu="some", cores=2),
+    )
+
+
+def test_a_tuned_set_up_is_kept_and_changes_no_answer(repository, publish):
+    published = publish()
+    for instances in (1, 2):
+        told = repository.set_tuned(published, tuned(instances))
+        opened = repository.open("text", "1")
+        assert opened == told
+        assert opened.manifest.tuned == tuned(instances)
+        assert opened.digest == published.digest
+    assert sorted(path.name for path in published.folder.parent.iterdir()) == ["1"]
+
+
+def test_readers_see_one_set_up_or_the_other(repository, publish):
+    published = publish()
+    with ThreadPoolExecutor(1) as writers:
+        writing = writers.submit(
+            lambda: [repository.set_tuned(published, tuned(1 + n % 2)) for n in range(40)]
+        )
+        while not writing.done():
+            assert repository.open("text", "1").digest == published.digest
+        writing.result()
+
+
+def test_a_set_up_that_cannot_be_written_is_told(repository, publish):
+    published = publish()
+    (published.folder / "manifest.json").unlink()
+    (published.folder / "manifest.json").mkdir()
+    with pytest.raises(ArtifactRejected, match="the manifest of 'text/1' cannot be written"):
+        repository.set_tuned(published, tuned(1))
+    assert sorted(path.name for path in published.folder.parent.iterdir()) == ["1"]

@@ -1,0 +1,90 @@
+"""Requests that wait for a replica, and which of them travel together (pure: the time is an argument)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from batching.execute import group_label
+from batching.queue import Item, WaitingQueue
+from headrace.config import BatchingConfig
+from headrace.tensors import Signature
+
+PACK_BYTES = 8 << 20  # of one call; a single larger request travels alone
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """What travels in one call. Packs of one `group` are best computed by one replica."""
+
+    group: str
+    items: list[Item]
+
+
+class Packs:
+    """Holds requests and gives them out in packs of those that a replica may batch together.
+
+    So a pack is of one shape or one bucket, or with grouping `nearest` of neighbours in length. A model
+    that cannot batch gets packs of whatever waits, for the sake of fewer calls.
+    """
+
+    def __init__(self, signature: Signature, batching: BatchingConfig, max_rows: int) -> None:
+        self._is_batchable = signature.is_batchable
+        self._has_shapes = batching.grouping != "nearest"
+        self._max_rows = max_rows
+        self._queue = WaitingQueue(
+            signature,
+            can_pad=batching.grouping == "nearest",
+            max_batch=max_rows,
+            max_padding=batching.max_padding,
+            max_queue=batching.max_queue,
+            buckets=batching.buckets if batching.grouping == "buckets" else (),
+            oversize=batching.oversize,
+        )
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    @property
+    def num_rows(self) -> int:
+        return self._queue.num_rows
+
+    def add(self, item: Item) -> None:
+        """Take a request in; TensorRejected when no bucket holds it."""
+        self._queue.add(item)
+
+    def discard(self, item: Item) -> None:
+        """Take out what nobody waits for any more."""
+        self._queue.discard(item)
+
+    def next(self, now: float) -> Pack:
+        """The request whose turn it is, and those like it, up to the limits of rows and bytes."""
+        first = self._queue.first()
+        assert first is not None, "something waits"
+        items = self._take(now)
+        while not self._is_batchable and len(items) < self._max_rows and len(self._queue):
+            items += self._take(now)
+        items.remove(first)  # it travels whatever its size
+        left = PACK_BYTES - num_bytes(first)
+        kept = [first]
+        for item in items:
+            left -= num_bytes(item)
+            if left >= 0:
+                kept.append(item)
+            else:
+                self._queue.add(item)
+        return Pack(self._group(first), kept)
+
+    def _take(self, now: float) -> list[Item]:
+        return self._queue.next_group(now, max_wait_s=0.0, estimate=lambda _: 0.0)
+
+    def _group(self, item: Item) -> str:
+        sizes = item.target or item.sizes
+        if not self._is_batchable:
+            return ""
+        if self._has_shapes:
+            return ",".join(f"{dim}={size}" for dim, size in sizes.items() if dim != "batch")
+        return group_label(sizes)
+
+
+def num_bytes(item: Item) -> int:
+    return sum(array.nbytes for array in item.inputs.values())

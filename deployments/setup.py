@@ -1,0 +1,134 @@
+"""How many instances a model runs in, with how many threads each, and how they batch (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from batching.grouping import auto_grouping, may_pad
+from engines.manifest import Manifest, Tuned
+from headrace.config import BatchingConfig, Config, ModelConfig
+from headrace.errors import ConfigRejected
+
+GIVEN, TUNED, MEASURED, DEFAULT = "configuration", "tuned", "latencies", "default"  # where a value came from
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Every value that one version runs with, and where each came from."""
+
+    instances: int
+    threads: int  # of each engine
+    batching: BatchingConfig  # of each instance: its grouping is decided, max_queue is its own share
+    origins: Mapping[str, str]
+    note: str = ""  # why a tuned set-up was not taken
+
+    def told(self) -> dict[str, Any]:
+        """As plain data, for `headrace status --json`."""
+        keys = {"grouping", "max_batch", "max_padding", "buckets"}
+        batching = self.batching.model_dump(include=keys)
+        told = asdict(self) | batching
+        del told["batching"]
+        return told
+
+
+def setup_of(model: ModelConfig, manifest: Manifest, instances: int, cores: int) -> Setup:
+    """What the configuration gives; else what was tuned on a machine with as many cores; else the defaults.
+
+    ConfigRejected when buckets are asked for and there are none.
+    """
+    tuned, note = tuned_for(manifest, cores)
+    given = set(model.batching.model_fields_set)
+    if model.batching.grouping == "auto":
+        given.discard("grouping")
+    origins = {"threads": DEFAULT, "grouping": DEFAULT, "max_batch": DEFAULT, "max_padding": DEFAULT}
+    changes: dict[str, Any] = {"max_queue": max(1, -(-model.batching.max_queue // instances))}
+
+    threads = model.threads
+    if "threads" in model.model_fields_set:
+        origins["threads"] = GIVEN
+    elif tuned and tuned.instances == instances:  # another number of them shares the cores otherwise
+        threads, origins["threads"] = tuned.threads, TUNED
+
+    for key in ("max_batch", "max_padding"):
+        if key in given:
+            origins[key] = GIVEN
+        elif tuned:
+            changes[key], origins[key] = getattr(tuned, key), TUNED
+
+    if "grouping" in given:
+        origins["grouping"] = GIVEN
+    elif tuned:
+        changes["grouping"], origins["grouping"] = tuned.grouping, TUNED
+    else:
+        pads = may_pad(manifest.grouping, manifest.signature)
+        changes["grouping"] = auto_grouping(pads, manifest.latencies, threads)
+        origins["grouping"] = MEASURED if pads and manifest.latencies else DEFAULT
+
+    if changes.get("grouping", model.batching.grouping) == "buckets" and (
+        origins["grouping"] == TUNED or not model.batching.buckets
+    ):
+        changes |= _learned(manifest, tuned)
+    return Setup(instances, threads, model.batching.model_copy(update=changes), origins, note)
+
+
+def instances_of(config: Config, model: ModelConfig) -> int:
+    """The engines that a version's requests are divided over."""
+    return model.replicas if model.placement == "replicas" else config.gateways
+
+
+def tuned_for(manifest: Manifest, cores: int) -> tuple[Tuned | None, str]:
+    """The tuned set-up when it was made for a machine like this one, else why it is not taken."""
+    tuned = manifest.tuned
+    if tuned is None:
+        return None, ""
+    if tuned.machine.cores != cores:
+        return None, f"tuned for {tuned.machine.cores} cores, not for {cores}: run headrace tune here"
+    return tuned, ""
+
+
+def _learned(manifest: Manifest, tuned: Tuned | None) -> dict[str, Any]:
+    if tuned is None or not tuned.buckets:
+        raise ConfigRejected(
+            f"model {manifest.name!r}: grouping 'buckets' needs buckets, such as [{{length: 16}}, "
+            "{length: 64}], or those that headrace tune --buckets learns"
+        )
+    return {"buckets": [dict(bucket) for bucket in tuned.buckets], "oversize": "exact"}
+
+
+def gateways_of(config: Config, manifests: Mapping[str, Manifest], cores: int) -> int:
+    """As many gateways as given, else as the tuned models in them want, the most of them; else 2."""
+    if "gateways" in config.model_fields_set:
+        return config.gateways
+    wanted = []
+    for name, model in config.models.items():
+        tuned, _ = tuned_for(manifests[name], cores)
+        if model.placement != "inline" or tuned is None:
+            continue
+        if "threads" not in model.model_fields_set or model.threads == tuned.threads:
+            wanted.append(tuned.instances)
+    return max(wanted, default=config.gateways)
+
+
+def in_words(setup: Setup | Mapping[str, Any]) -> str:
+    """One line: what runs, and where that came from."""
+    told = setup.told() if isinstance(setup, Setup) else setup
+    threads = f"{told['threads']} thread{'s' if told['threads'] > 1 else ''}"
+    how = (
+        f"{told['instances']} x {threads}, grouping {told['grouping']}, batches of up to {told['max_batch']}"
+    )
+    if told["grouping"] == "nearest":
+        how += f", padding up to {told['max_padding']:.0%}"
+    if told["grouping"] == "buckets":
+        sizes = ("x".join(str(size) for size in bucket.values()) for bucket in told["buckets"])
+        how += f", buckets {' '.join(sizes)}"
+    kinds = {GIVEN: "given", TUNED: "as tuned", MEASURED: "by its latencies", DEFAULT: "by default"}
+    by_origin: dict[str, list[str]] = {}
+    for key, origin in told["origins"].items():
+        if key != "max_padding" or told["grouping"] == "nearest":
+            by_origin.setdefault(kinds[origin], []).append(key)
+    where = "; ".join(f"{kind}: {', '.join(keys)}" for kind, keys in by_origin.items())
+    if len(by_origin) == 1:
+        where = next(iter(by_origin))
+    return f"{how} ({where})" + (f"; {told['note']}" if told["note"] else "")

@@ -1,0 +1,96 @@
+"""`headrace tune` and `headrace shapes`: from what is served to a set-up for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from batching.learn import learn_buckets
+from batching.seen import merged
+from batching.shapes import elements
+from deployments.gateway import chosen_versions
+from deployments.status import served
+from engines.artifact import Artifact, Repository
+from engines.cpu import cpu_cores, cpu_model
+from engines.manifest import Machine
+from headrace.config import Config, ModelConfig, load_config
+from headrace.errors import ConfigRejected, NotFound
+from optimize.demand import known_shapes, read_shapes, variable_dims
+from optimize.tune import Fixed, Outcome, fixed_by, tune
+
+if TYPE_CHECKING:
+    from optimize.progress import Progress
+
+_PATIENCE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The version to be tuned, and what is settled about it."""
+
+    repository: Repository
+    artifact: Artifact
+    fixed: Fixed
+    buckets: list[dict[str, int]]  # given by the configuration
+
+
+def subject(model: str, config: Path | None, repository: Path | None) -> Subject:
+    """NAME or NAME/VERSION of a configuration or a repository; without a version the one that answers."""
+    if (config is None) == (repository is None):
+        raise ConfigRejected("name either --config FILE or --repository FOLDER")
+    name, _, version = model.partition("/")
+    if config is None:
+        assert repository is not None
+        shelf, fixed, entry = Repository(repository), Fixed(), ModelConfig()
+    else:
+        document = load_config(config)
+        entry = _entry(document, name)
+        shelf, fixed = Repository(Path(document.repository)), fixed_by(document, entry)
+    version = version or chosen_versions(shelf, name, entry)[-1]
+    return Subject(shelf, shelf.open(name, version), fixed, entry.batching.buckets)
+
+
+def _entry(config: Config, name: str) -> ModelConfig:
+    if name not in config.models:
+        raise NotFound(f"no model {name!r} in the configuration; it has: {', '.join(sorted(config.models))}")
+    return config.models[name]
+
+
+def run(
+    subject: Subject,
+    shapes: Path | None,
+    buckets: int,
+    seconds: float,
+    clients: int,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Measure, and write what was chosen into the version's manifest."""
+    manifest = subject.artifact.manifest
+    seen = known_shapes(manifest) if shapes is None else read_shapes(shapes, manifest.signature)
+    learned: list[dict[str, int]] = list(subject.buckets)
+    if not learned and buckets and variable_dims(manifest.signature):
+        learned = learn_buckets(seen, buckets, partial(elements, manifest.signature.inputs))
+    outcome = tune(
+        subject.artifact,
+        seen,
+        Machine(cpu=cpu_model(), cores=cpu_cores()),
+        seconds=seconds,
+        clients=clients,
+        buckets=learned,
+        fixed=subject.fixed,
+        progress=progress,
+    )
+    subject.repository.set_tuned(subject.artifact, outcome.tuned)
+    return outcome
+
+
+def recorded(model: str, address: str) -> list[dict[str, Any]]:
+    """The sizes of the requests that the gateways of a cluster have computed for NAME or NAME/VERSION.
+
+    EngineUnavailable when no server answers there, NotFound for a model that is not served.
+    """
+    name, _, version = model.partition("/")
+    answers = served(address).broadcast("shapes", name, version or None).results(timeout_s=_PATIENCE_S)
+    return merged([told for told in answers if told])

@@ -1,0 +1,67 @@
+"""How many rows an engine computes when there is always more to do, batched as it is when serving."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from batching.execute import Answer, RunEngine, run_group
+from batching.queue import Item, WaitingQueue
+from headrace.config import BatchingConfig
+from headrace.tensors import Signature, TensorMap
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What one engine did."""
+
+    rows: int
+    batches: int
+    useful: int  # elements
+    elements: int  # padding included
+    seconds: float
+
+
+def saturate(
+    run: RunEngine,
+    signature: Signature,
+    requests: Sequence[TensorMap],
+    batching: BatchingConfig,
+    waiting: int,
+    until: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> Ran:
+    """Run `requests` over and over until the clock says so, `waiting` of them at a time; at least one batch.
+
+    What the engine raises for a request is raised here.
+    """
+    queue = WaitingQueue(
+        signature,
+        can_pad=batching.grouping == "nearest",
+        max_batch=batching.max_batch,
+        max_padding=batching.max_padding,
+        max_queue=batching.max_queue,
+        buckets=batching.buckets if batching.grouping == "buckets" else (),
+        oversize=batching.oversize,
+    )
+    sizes = {id(inputs): signature.check(inputs) for inputs in requests}
+    coming = itertools.cycle(requests)
+    rows = batches = useful = elements = 0
+    started = now = clock()
+    while not batches or now < until:
+        for inputs in itertools.islice(coming, waiting - len(queue)):
+            found = sizes[id(inputs)]
+            queue.add(Item(inputs, (), found, found.get("batch", 1), now, None, None))
+        group = queue.next_group(now, max_wait_s=0.0, estimate=lambda _: 0.0)
+        first = None
+        for result in run_group(run, signature, group):
+            if not isinstance(result, Answer):
+                raise result
+            first = first or result.batch
+        assert first is not None
+        rows, batches = rows + first.rows, batches + 1
+        useful, elements = useful + first.useful, elements + first.elements
+        now = clock()
+    return Ran(rows, batches, useful, elements, now - started)
