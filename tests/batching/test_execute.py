@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batching.execute import Answer, group_label, run_group
@@ -44,6 +44,7 @@ def item(value: float, length: int = 4, deadline: float | None = None, reply: ob
     return Item({"x": x}, (), {"batch": 1, "length": length}, 1, 0.0, deadline, reply)
 
 
+@settings(deadline=None)  # the machine is shared
 @given(st.integers(1, 64), st.data())
 def test_one_poisoned_request_fails_alone_in_few_calls(size: int, data: st.DataObject) -> None:
     poisoned = data.draw(st.integers(0, size - 1))

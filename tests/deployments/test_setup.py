@@ -52,7 +52,7 @@ def test_a_model_that_was_not_tuned_runs_by_default() -> None:
     assert (setup.threads, setup.batching.max_batch, setup.batching.grouping) == (1, 8, "nearest")
     assert set(setup.origins.values()) == {"default"}
     assert setup.batching.max_queue == 1024  # its own share
-    assert "2 x 1 thread, grouping nearest, batches of up to 8, padding up to 25%" in in_words(setup)
+    assert "2 x 1 thread, grouping nearest, batches of up to 8, padding up to 10%" in in_words(setup)
     assert setup_of(model(), manifest(pads=False), 2, CORES).batching.grouping == "exact"
 
 
