@@ -1,4 +1,4 @@
-"""Real texts of unlike lengths on two replicas: like shapes on one replica, against wherever there is room."""
+"""Texts of unlike lengths on two replicas: like shapes on one of them, against wherever there is room."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 import tempfile
 import time
 import urllib.request
-from collections import Counter
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -31,7 +31,7 @@ EXPORT_S = 12.0  # Ray exports every few seconds
 
 def main() -> int:
     options = arguments(__doc__, GROUPINGS)
-    messages, repeats = (100, 1) if options.quick else (800, 5)
+    messages, repeats = (60, 1) if options.quick else (300, 3)
     texts = [tokenize(text) for text in chat(messages)]
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -74,7 +74,6 @@ def configuration(root: Path, grouping: str) -> Config:
     return parse_config(
         {
             "repository": str(root),
-            "gateways": 1,
             "http": {"port": port},
             "cache": {"enabled": False},
             "models": {name: {**common, "affinity": name == "affine"} for name in ROUTERS},
@@ -83,7 +82,7 @@ def configuration(root: Path, grouping: str) -> Config:
 
 
 def compared(
-    server: Server, what: str, bodies: dict[str, Sequence[bytes]], clients: int, repeats: int
+    server: Server, what: str, bodies: Mapping[str, Sequence[bytes]], clients: int, repeats: int
 ) -> list[Figure]:
     """Both, in turns, after one run to warm up."""
     loads: dict[str, list[Load]] = {router: [] for router in ROUTERS}
@@ -114,7 +113,7 @@ def fill(server: Server) -> dict[str, float]:
     """The mean fill of each model's batches, by Ray's metrics."""
     with urllib.request.urlopen(server.metrics_url, timeout=10) as answer:
         text = answer.read().decode()
-    sums: Counter[tuple[str, str]] = Counter()
+    sums: dict[tuple[str, str], float] = defaultdict(float)
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             kind = sample.name.removeprefix(f"ray_{BATCH_FILL.name}_")

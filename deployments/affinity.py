@@ -8,7 +8,7 @@ from typing import Any
 
 from ray.serve.request_router import PendingRequest, RequestRouter, RunningReplica
 
-_BUSY = 2  # calls: one runs, one waits
+_SLACK = 2  # calls more than the least busy replica has: one runs, one waits
 
 
 def ranked(group: str, replicas: Sequence[str]) -> list[str]:
@@ -18,13 +18,13 @@ def ranked(group: str, replicas: Sequence[str]) -> list[str]:
 
 
 def preferred(order: Sequence[str], calls: Mapping[str, int]) -> str:
-    """The first of `order`, unless it is busy and another one less so: then the least busy.
+    """The first of `order`, unless it has clearly more to do than another one: then the least busy.
 
     `calls` are those under way, by replica; what is not known counts as idle.
     """
     first = order[0]
     least = min(order, key=lambda name: calls.get(name, 0))
-    is_free = calls.get(first, 0) < _BUSY or calls.get(first, 0) <= calls.get(least, 0)
+    is_free = calls.get(first, 0) < calls.get(least, 0) + _SLACK
     return first if is_free else least
 
 

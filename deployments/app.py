@@ -18,7 +18,7 @@ from engines.cpu import cpu_cores
 from headrace.config import Config, load_config
 
 GATEWAY_APP = "headrace"
-AFFINE = "deployments.affinity.AffinityRouter"
+_AFFINE = RequestRouterConfig(request_router_class="deployments.affinity.AffinityRouter")
 _COMMON: dict[str, Any] = {
     # Serve's own cap on what a replica may hold; our queues refuse earlier, with a clear answer.
     "max_ongoing_requests": 8192,
@@ -51,9 +51,7 @@ def model(config: Config, name: str, version: str) -> Application:
         name="Model",
         num_replicas=entry.replicas,
         ray_actor_options={"num_cpus": setup.threads, "num_gpus": entry.num_gpus},
-        request_router_config=RequestRouterConfig(request_router_class=AFFINE)
-        if entry.affinity
-        else RequestRouterConfig(),
+        **({"request_router_config": _AFFINE} if entry.affinity else {}),
         **_COMMON,
     )(ModelReplica)
     return deployment.bind(_document(config), name, version)

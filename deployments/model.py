@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -135,7 +135,7 @@ def known_times(engine: Engine, artifact: Artifact, setup: Setup) -> ServiceTime
         if entry.threads == setup.threads
     ]
     engine.warm_up()
-    for sizes in (*manifest.warm_up, *bucket_sizes(setup.batching)):
+    for sizes in (*manifest.warm_up, *bucket_sizes(setup.batching, manifest.warm_up)):
         example = example_inputs(manifest.signature, sizes)
         started = time.perf_counter()
         engine.run(example)
@@ -145,11 +145,15 @@ def known_times(engine: Engine, artifact: Artifact, setup: Setup) -> ServiceTime
     return ServiceTime(points)
 
 
-def bucket_sizes(batching: BatchingConfig) -> list[dict[str, int]]:
-    """Each bucket that requests are padded to, alone and in a full batch."""
+def bucket_sizes(batching: BatchingConfig, warm_up: Sequence[Mapping[str, int]]) -> list[dict[str, int]]:
+    """Each bucket that requests are padded to, alone and in a full batch; what a bucket does not name is as
+    in the manifest's last warm-up."""
     if batching.grouping != "buckets":
         return []
-    return [{**bucket, "batch": rows} for bucket in batching.buckets for rows in (1, batching.max_batch)]
+    base = dict(warm_up[-1]) if warm_up else {}
+    return [
+        {**base, **bucket, "batch": rows} for bucket in batching.buckets for rows in (1, batching.max_batch)
+    ]
 
 
 class ModelReplica:

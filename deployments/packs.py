@@ -21,19 +21,20 @@ class Pack:
 
 
 class Packs:
-    """Holds requests and gives them out in packs of those that a replica may batch together.
+    """Holds requests and gives them out in packs of those that one replica should batch.
 
-    So a pack is of one shape or one bucket, or with grouping `nearest` of neighbours in length. A model
-    that cannot batch gets packs of whatever waits, for the sake of fewer calls.
+    A pack is the request whose turn it is with those of its shape or bucket, filled up with the next ones
+    and theirs: when so many wait that calls are scarce, full packs are worth more than pure ones. With
+    grouping `nearest` it is neighbours in length alone, which are seldom few.
     """
 
     def __init__(self, signature: Signature, batching: BatchingConfig, max_rows: int) -> None:
-        self._is_batchable = signature.is_batchable
-        self._has_shapes = batching.grouping != "nearest"
+        self._is_near = batching.grouping == "nearest"
+        self._has_groups = signature.is_batchable  # else there is nothing to meet for
         self._max_rows = max_rows
         self._queue = WaitingQueue(
             signature,
-            can_pad=batching.grouping == "nearest",
+            can_pad=self._is_near,
             max_batch=max_rows,
             max_padding=batching.max_padding,
             max_queue=batching.max_queue,
@@ -57,18 +58,18 @@ class Packs:
         self._queue.discard(item)
 
     def next(self, now: float) -> Pack:
-        """The request whose turn it is, and those like it, up to the limits of rows and bytes."""
+        """The request whose turn it is, and those that go with it, up to the limits of rows and bytes."""
         first = self._queue.first()
         assert first is not None, "something waits"
         items = self._take(now)
-        while not self._is_batchable and len(items) < self._max_rows and len(self._queue):
+        while not self._is_near and sum(item.rows for item in items) < self._max_rows and len(self._queue):
             items += self._take(now)
         items.remove(first)  # it travels whatever its size
-        left = PACK_BYTES - num_bytes(first)
+        rows, size = first.rows, num_bytes(first)
         kept = [first]
         for item in items:
-            left -= num_bytes(item)
-            if left >= 0:
+            rows, size = rows + item.rows, size + num_bytes(item)
+            if rows <= self._max_rows and size <= PACK_BYTES:
                 kept.append(item)
             else:
                 self._queue.add(item)
@@ -78,12 +79,13 @@ class Packs:
         return self._queue.next_group(now, max_wait_s=0.0, estimate=lambda _: 0.0)
 
     def _group(self, item: Item) -> str:
+        """The shape that a replica is chosen by, lengths rounded up where neighbours share a batch."""
         sizes = item.target or item.sizes
-        if not self._is_batchable:
+        if not self._has_groups:
             return ""
-        if self._has_shapes:
-            return ",".join(f"{dim}={size}" for dim, size in sizes.items() if dim != "batch")
-        return group_label(sizes)
+        if self._is_near:
+            return group_label(sizes)
+        return ",".join(f"{dim}={size}" for dim, size in sizes.items() if dim != "batch")
 
 
 def num_bytes(item: Item) -> int:

@@ -96,7 +96,7 @@ class ModelConfig(_Part):
     versions: list[Name] = []  # the last one answers; empty: the newest in the repository
     placement: Literal["inline", "replicas"] = "inline"
     replicas: int = Field(default=1, ge=1, le=1000)  # only for placement "replicas"
-    affinity: bool = True  # like requests meet on one replica until it is busy
+    affinity: bool = False  # like requests meet on one replica until it is busy
     num_gpus: float = Field(default=0.0, ge=0)  # of each replica
     threads: int = Field(default=1, ge=1, le=256)  # of each engine; not given: as tuned, else 1
     cache: bool = True

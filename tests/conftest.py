@@ -78,7 +78,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
                 "cache": {"url": cache_server.start()},
                 "models": {
                     "double": {"versions": ["1", "2"]},
-                    "far": {"placement": "replicas", "replicas": 2, "cache": False},
+                    "far": {"placement": "replicas", "replicas": 2, "affinity": True, "cache": False},
                     "slow": {"cache": False, "batching": {"max_batch": 1}},
                     "words": {},
                     "minilm": {},

@@ -39,7 +39,14 @@ def test_equal_shapes_travel_together_the_oldest_first() -> None:
     for length in (7, 9, 7, 7, 9, 7, 7):
         waiting.add(item(length))
     assert waiting.num_rows == 7
-    assert lengths(waiting) == [("length=7", [7] * 4), ("length=9", [9] * 2), ("length=7", [7])]
+    assert lengths(waiting) == [("length=7", [7] * 4), ("length=9", [9, 9, 7])]
+
+
+def test_a_pack_is_filled_up_with_the_next_ones_and_theirs() -> None:
+    waiting = packs(max_rows=5)
+    for length in (1, 2, 3, 2, 1, 3):
+        waiting.add(item(length))
+    assert lengths(waiting) == [("length=1", [1, 1, 2, 2, 3]), ("length=3", [3])]
 
 
 def test_neighbours_in_length_travel_with_the_oldest() -> None:
@@ -51,11 +58,11 @@ def test_neighbours_in_length_travel_with_the_oldest() -> None:
     assert rest == [("length<=8", [5]), ("length<=128", [99])]
 
 
-def test_requests_of_one_bucket_travel_together() -> None:
+def test_requests_of_one_bucket_travel_side_by_side() -> None:
     waiting = packs("buckets", buckets=[{"length": 8}, {"length": 32}])
     for length in (5, 20, 8, 9):
         waiting.add(item(length))
-    assert lengths(waiting) == [("length=8", [5, 8]), ("length=32", [20, 9])]
+    assert lengths(waiting) == [("length=8", [5, 8, 20, 9])]
     with pytest.raises(TensorRejected, match="no bucket holds"):
         waiting.add(item(33))
 
@@ -64,7 +71,7 @@ def test_a_pack_holds_so_many_rows_and_bytes() -> None:
     waiting = packs()
     for rows in (3, 2, 2):
         waiting.add(item(1, rows=rows))
-    assert [len(pack) for _, pack in lengths(waiting)] == [1, 2]
+    assert [len(pack) for _, pack in lengths(waiting)] == [1, 2]  # three rows, then two and two
     half = PACK_BYTES // 8 + 1  # floats: two of them are over the limit
     for _ in range(3):
         waiting.add(item(half))
