@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
 from deployments.backends import Replicas
@@ -24,6 +23,7 @@ from headrace.errors import (
 from headrace.requests import Ran
 from headrace.tensors import Signature, TensorSpec
 from tests.conftest import Running
+from tests.processes import descendants
 
 SPEC = TensorSpec("x", "FP32", ("batch", "length"))
 SIGNATURE = Signature((SPEC,), (SPEC,))
@@ -213,11 +213,7 @@ async def test_deadlines_callers_that_left_and_full_queues() -> None:
 def test_a_replica_that_dies_under_load_costs_no_answer(running: Running) -> None:
     rng = np.random.default_rng(8)
     requests = [infer_request("test", "far", {"x": rng.random((1, 9), np.float32)}) for _ in range(2000)]
-    victims = [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if "headrace:far:1:Model" in " ".join(process.info["cmdline"] or [])
-    ]
+    victims = descendants("headrace:far:1:Model")
     assert len(victims) == 2, "both replicas run"
 
     async def kill_in_the_middle() -> int:

@@ -16,6 +16,7 @@ from deployments.ports import free_ports
 from deployments.serving import Server, serving
 from headrace.config import parse_config
 from tests.onnx_models import publish_all
+from tests.processes import descendants as processes
 
 GATEWAY = "headrace:Gateway"
 REPLACED_S = 10.0
@@ -47,14 +48,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     )
     with serving(config) as running:
         yield running
-
-
-def processes(name: str) -> list[psutil.Process]:
-    return [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if name in " ".join(process.info["cmdline"] or [])
-    ]
 
 
 def replaced(name: str, former: list[psutil.Process], since: float) -> float:
