@@ -13,7 +13,11 @@ from engines.artifact import Artifact
 from headrace.config import BatchingConfig, CacheConfig, Config, HttpConfig, ModelConfig
 
 # How Headrace is set up, here and nowhere else; of several the best is found as for other servers.
-TEXT = (Setup(workers=2, threads=1, batch=8, permits=1),)
+TEXT = (
+    Setup(workers=2, threads=1, batch=8, permits=1),
+    Setup(workers=2, threads=1, batch=16, permits=1),
+    Setup(workers=1, threads=1, batch=8, permits=2),
+)
 IMAGES = (Setup(workers=2, threads=1, batch=8, permits=1),)
 OCR = (Setup(workers=2, threads=1, batch=8, permits=1),)
 
