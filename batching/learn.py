@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from heapq import heapify, heappop, heappush
+from itertools import combinations
 
 import numpy as np
 
@@ -132,16 +134,19 @@ def _merged(cells: list[Seen], number: int, cost: Cost) -> list[dict[str, int]]:
         return rows_a * (price - price_a) + rows_b * (price - price_b)
 
     alive = set(range(len(held)))
-    prices = {(a, b): extra(a, b) for a in alive for b in alive if a < b}
+    line = [(extra(a, b), a, b) for a, b in combinations(range(len(held)), 2)]
+    heapify(line)
     while len(alive) > number:
-        one, other = min(prices, key=prices.__getitem__)
+        _, one, other = heappop(line)
+        if one not in alive or other not in alive:
+            continue
         (a, rows_a, _), (b, rows_b, _) = held[one], held[other]
         both = {dim: max(size, b[dim]) for dim, size in a.items()}
         held.append((both, rows_a + rows_b, cost(both)))
         alive -= {one, other}
         new = len(held) - 1
-        prices = {pair: price for pair, price in prices.items() if not {one, other} & set(pair)}
-        prices |= {(old, new): extra(old, new) for old in alive}
+        for old in alive:
+            heappush(line, (extra(old, new), old, new))
         alive.add(new)
     return [held[at][0] for at in alive]
 
