@@ -25,7 +25,7 @@ from optimize.progress import Line, Progress
 from optimize.saturate import Ran
 
 BATCHES = (4, 8, 16, 32)
-PADDINGS = (0.1, 0.25, 0.5)
+PADDINGS = (0.05, 0.1, 0.25)
 NOISE = 0.9  # of the fastest: as fast, and then the simpler one is better
 _MAYBE = 0.85  # of the fastest so far: may turn out as fast
 _FINALISTS = 5

@@ -67,7 +67,7 @@ def test_every_way_to_spend_the_cores_is_tried(double: Artifact) -> None:
 
 def test_the_untuned_one_is_among_them(double: Artifact) -> None:
     found, default = candidates(double.manifest, 2, Fixed(), ())
-    assert default == Candidate(2, 1, 8, 0.25, "nearest")
+    assert default == Candidate(2, 1, 8, 0.1, "nearest")
     assert found.count(default) == 1
 
 
