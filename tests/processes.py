@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -44,14 +44,30 @@ def offspring(mark: str) -> list[psutil.Process]:
     return found
 
 
-def descendants(words: str) -> list[psutil.Process]:
-    """The processes below this one whose command holds these words; others may run a server here, too."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if words in " ".join(process.cmdline()):
-                found.append(process)
-    return found
+def descendants(words: str, ray_address: str = "") -> list[psutil.Process]:
+    """The processes below this one whose command holds these words; of one Ray cluster, if it is named.
+
+    Others may run a server on this machine, and another module of tests in this process.
+    """
+    below = psutil.Process().children(recursive=True)
+    if ray_address:
+        port = ":" + ray_address.rpartition(":")[2]  # Ray writes the host as it likes
+        (raylet,) = [process for process in below if _is_raylet(process, port)]
+        below = raylet.children(recursive=True)
+    return [process for process in below if words in " ".join(_command(process))]
+
+
+def _is_raylet(process: psutil.Process, port: str) -> bool:
+    name, *arguments = _command(process) or [""]
+    addresses = [word for word in arguments if word.startswith("--gcs-address=")]
+    return Path(name).name == "raylet" and any(address.endswith(port) for address in addresses)
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
 
 
 class Started:

@@ -16,7 +16,7 @@ from deployments.ports import free_ports
 from deployments.serving import Server, serving
 from headrace.config import parse_config
 from tests.onnx_models import publish_all
-from tests.processes import descendants as processes
+from tests.processes import descendants
 
 GATEWAY = "headrace:Gateway"
 REPLACED_S = 10.0
@@ -50,10 +50,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-def replaced(name: str, former: list[psutil.Process], since: float) -> float:
+def replaced(server: Server, name: str, former: list[psutil.Process], since: float) -> float:
     """Seconds until as many processes of this name run as before, one of the former gone."""
     while time.monotonic() - since < 60:
-        now = processes(name)
+        now = descendants(name, server.ray_address)
         if len(now) == len(former) and set(now) != set(former):
             return time.monotonic() - since
         time.sleep(0.1)
@@ -70,7 +70,7 @@ def doubled(count: int) -> list[bytes]:
 
 
 def test_a_gateway_that_is_killed_under_load_costs_no_answer(server: Server) -> None:
-    victims = processes(GATEWAY)
+    victims = descendants(GATEWAY, server.ray_address)
     assert len(victims) == 2
 
     async def kill_in_the_middle() -> Load:
@@ -82,7 +82,7 @@ def test_a_gateway_that_is_killed_under_load_costs_no_answer(server: Server) -> 
     began = time.monotonic()
     load = asyncio.run(kill_in_the_middle())
     assert [(reply.status, reply.body) for reply in load.replies if reply.status != 200] == []
-    replaced(GATEWAY, victims, began)
+    replaced(server, GATEWAY, victims, began)
 
 
 @pytest.mark.parametrize(("model", "name"), [("loops", GATEWAY), ("far_loops", "headrace:far_loops:1:Model")])
@@ -90,7 +90,7 @@ def test_an_engine_that_hangs_costs_its_own_request_and_is_replaced(
     server: Server, model: str, name: str
 ) -> None:
     for_ever = infer_request("test", model, {"x": np.array([[2**62]])})
-    former = processes(name)
+    former = descendants(name, server.ray_address)
     assert len(former) == 2
 
     async def hang_in_the_middle() -> tuple[Load, Load]:
@@ -104,7 +104,7 @@ def test_an_engine_that_hangs_costs_its_own_request_and_is_replaced(
     assert (reply.status, b"hung" in reply.body) == (500, True)
     assert HANG_S < reply.seconds < REPLACED_S / 2
     assert [(reply.status, reply.body) for reply in others.replies if reply.status != 200] == []
-    assert replaced(name, former, began) < REPLACED_S
+    assert replaced(server, name, former, began) < REPLACED_S
     answer = ask(server, [infer_request("test", model, {"x": np.array([[3]])})] * 8, 4)
     assert answer.num_failed == 0
 
