@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable
 
 _MEMORY = 0.97  # of the sums at each batch: some thirty batches count
-_QUANTILE = 0.95  # of batches run no longer than `likely_s`
+_QUANTILE = 0.9  # of batches run no longer than `likely_s`
 _STEP = 0.1
 _FIRST_SPREAD = 1.3
-_LARGEST_SPREAD = 4.0  # one stall must not close the door for long
+_LARGEST_SPREAD = 2.0  # one stall must neither close the door for long nor make batches small
 
 
 class ServiceTime:
@@ -37,7 +37,7 @@ class ServiceTime:
         return self.base_s + elements * self.per_element_s
 
     def likely_s(self, elements: float) -> float:
-        """What 95% of such batches stay below."""
+        """What nine of ten such batches stay below."""
         return self._spread * self.expected_s(elements)
 
     def observe(self, elements: float, seconds: float) -> None:

@@ -75,5 +75,5 @@ def finish(
             **(details or {}),
         }
         json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+        json_file.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
     return 0 if all(figure.holds is not False for figure in figures) else 1

@@ -92,7 +92,12 @@ class Gateway(GrpcMethods):
                 backend = await self._backend(artifact, model)
                 timeout_s = None if model.timeout_ms is None else model.timeout_ms / 1000
                 self._models[name][version] = Served(
-                    artifact, backend, model.cache, timeout_s, self._door(model, artifact), SizesSeen()
+                    artifact,
+                    backend,
+                    model.cache,
+                    timeout_s,
+                    self._door(model, artifact),
+                    SizesSeen(),
                 )
         queues = {
             (name, v): served.backend for name, all_ in self._models.items() for v, served in all_.items()
@@ -145,17 +150,24 @@ class Gateway(GrpcMethods):
         try:
             served = self.find(request.model, request.version)
             version = served.artifact.manifest.version
-            served.door.came(started, request.timeout_s or served.timeout_s)
-            ran = await self._run(served, request, started)
+            ran = await self._at_the_door(served, request, started)
         except HeadraceError as err:
-            if isinstance(err, Overloaded):
-                served.door.refused(started, err.retry_after_s)
             self.count_error(err, request.model, version)
             raise
-        served.door.answered(loop.time())
         outputs = {name: ran.outputs[name] for name in request.outputs} if request.outputs else ran.outputs
         loop.call_soon(_count, request.model, version, loop.time() - started, ran.timings.tier)
         return InferResponse(request.model, version, outputs, request.id, ran.timings)
+
+    async def _at_the_door(self, served: Served, request: InferRequest, started: float) -> Ran:
+        timeout_s = request.timeout_s or served.timeout_s
+        served.door.came(started, timeout_s)
+        try:
+            return await self._run(served, request, started)
+        except Overloaded as err:
+            served.door.refused(started, err.retry_after_s, timeout_s)
+            raise
+        finally:
+            served.door.left()
 
     async def _run(self, served: Served, request: InferRequest, started: float) -> Ran:
         sizes = served.signature.check(request.inputs)
@@ -247,8 +259,7 @@ class Gateway(GrpcMethods):
         groups = model.batching.permits * (model.replicas if model.placement == "replicas" else 1)
         return Door(
             self._config.gateways,
-            floor=4 * groups * setup.batching.max_batch,
-            max_queue=self._share(model),
+            floor=2 * groups * setup.batching.max_batch,
         )
 
     def _share(self, model: ModelConfig) -> int:

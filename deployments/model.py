@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +32,6 @@ from headrace.requests import Ran
 from headrace.tensors import TensorMap
 
 _log = logging.getLogger(__name__)
-_ENGINE_NICE = 5  # below what answers requests: a refusal does not wait for a batch's time slice
 
 
 class ModelHost:
@@ -51,9 +48,7 @@ class ModelHost:
         self.setup = setup_of(config, artifact.manifest, share, cpu_cores())
         self._batching = self.setup.batching
         self._tags = {"model": artifact.manifest.name, "version": artifact.manifest.version}
-        self._threads = ThreadPoolExecutor(
-            self._batching.permits, thread_name_prefix="engine", initializer=_step_back
-        )
+        self._threads = ThreadPoolExecutor(self._batching.permits, thread_name_prefix="engine")
 
     async def start(self) -> None:
         """Load the engine and warm it up, both on the engine's own thread."""
@@ -119,10 +114,6 @@ class ModelHost:
         metrics.histogram(BATCH_FILL).observe(batch.fill, tags=tags)
         metrics.histogram(BATCH_WAIT).observe(waited_s, tags=tags)
         metrics.histogram(BATCH_SERVICE).observe(batch.ran_s, tags=tags)
-
-
-def _step_back() -> None:
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _ENGINE_NICE)
 
 
 def known_times(engine: Engine, artifact: Artifact, setup: Setup) -> ServiceTime:

@@ -42,7 +42,7 @@ def test_what_is_observed_replaces_what_was_told() -> None:
     assert service.expected_s(100) == pytest.approx(0.1, rel=0.02)
 
 
-def test_nineteen_of_twenty_batches_stay_below_what_is_likely() -> None:
+def test_nine_of_ten_batches_stay_below_what_is_likely() -> None:
     rng = np.random.default_rng(1)
     service = ServiceTime()
     below = 0
@@ -50,4 +50,4 @@ def test_nineteen_of_twenty_batches_stay_below_what_is_likely() -> None:
         seconds = float(rng.lognormal(-3.0, 0.3))
         below += number >= 1000 and seconds <= service.likely_s(8)
         service.observe(8, seconds)
-    assert below / 5000 == pytest.approx(0.95, abs=0.02)
+    assert below / 5000 == pytest.approx(0.9, abs=0.02)

@@ -1,17 +1,19 @@
-"""While a model is overloaded HAProxy is told how much is worth sending; else nothing."""
+"""While a model is overloaded HAProxy is told how many requests are held; else nothing."""
 
 from __future__ import annotations
+
+import pytest
 
 from deployments.door import LIMIT_HEADER, OPEN, RETRY_HEADER, Door
 
 
-def overloaded(timeout_s: float | None = 0.2) -> Door:
-    """A hundred answers a second, and a refusal at 10 s."""
-    door = Door(gateways=2, floor=8, max_queue=500)
-    for number in range(1000):
-        door.came(number / 100, timeout_s)
-        door.answered(number / 100)
-    door.refused(10.0, wait_s=2.4)
+def overloaded(timeout_s: float | None = 0.2, held: int = 24) -> Door:
+    """So many are held when one more is refused, at 10 s."""
+    door = Door(gateways=2, floor=8)
+    for _ in range(held + 1):
+        door.came(10.0, timeout_s)
+    door.refused(10.0, 2.4, timeout_s)
+    door.left()
     return door
 
 
@@ -20,31 +22,45 @@ def limit(door: Door, now: float) -> int:
 
 
 def test_nothing_is_said_while_all_is_well() -> None:
-    assert Door(gateways=2, floor=8, max_queue=500).headers(1.0) == {}
+    assert Door(gateways=2, floor=8).headers(1.0) == {}
 
 
-def test_what_can_be_answered_in_time_is_let_in_and_a_quarter_more_for_all_gateways() -> None:
-    door = overloaded()
-    assert 2 * 24 <= limit(door, 10.0) <= 2 * 26  # 100 a second for 0.2 s, by 1.25
+@pytest.mark.parametrize("timeout_s", [0.2, None])
+def test_as_many_are_let_in_as_all_gateways_hold_when_they_refuse(timeout_s: float | None) -> None:
+    door = overloaded(timeout_s)
+    assert limit(door, 10.0) == 2 * 24
     assert door.headers(10.0)[RETRY_HEADER] == "2"
 
 
-def test_the_engine_is_kept_busy_however_short_the_timeouts() -> None:
-    assert limit(overloaded(0.001), 10.0) == 2 * 8
+def test_the_engine_is_kept_busy_however_few_are_held() -> None:
+    assert limit(overloaded(held=1), 10.0) == 2 * 8
 
 
-def test_who_waits_for_ever_may_fill_the_queue() -> None:
-    assert limit(overloaded(None), 10.0) == 2 * 500
+def test_the_limit_follows_what_is_held() -> None:
+    door = overloaded()
+    for _ in range(24):
+        door.came(10.5, 0.2)
+    for _ in range(60):
+        door.came(11.0, 0.2)
+        door.refused(11.0, 1.0, 0.2)
+        door.left()
+    assert limit(door, 11.0) == 2 * 48
 
 
-def test_one_patient_caller_opens_the_door_and_is_forgotten_after_a_while() -> None:
+def test_an_impatient_caller_that_is_refused_closes_nothing() -> None:
+    door = Door(gateways=2, floor=8)
+    door.came(1.0, 5.0)
+    door.came(1.0, 0.01)
+    door.refused(1.0, 1.0, 0.01)
+    assert door.headers(1.0) == {}
+
+
+def test_a_patient_caller_is_forgotten_after_a_while() -> None:
     door = overloaded()
     door.came(10.0, 2.0)
-    assert limit(door, 10.0) > 400
-    for number in range(1100):
-        door.came(10 + number / 100, 0.2)
-    door.refused(21.0, 1.0)
-    assert limit(door, 21.0) < 60
+    door.came(21.0, 0.2)
+    door.refused(21.0, 1.0, 0.2)
+    assert limit(door, 21.0) > 0
 
 
 def test_after_the_overload_the_limit_is_taken_back_and_then_nothing_is_said() -> None:
