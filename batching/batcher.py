@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from batching.execute import Answer, Batch, Result
-from batching.queue import DEFAULT_LEVEL, LAST_LEVEL, Item, WaitingQueue
+from batching.queue import DEFAULT_LEVEL, Item, WaitingQueue, level_of
 from batching.service import ServiceTime
 from batching.shapes import Sizes, can_pad
 from headrace.config import BatchingConfig
@@ -81,15 +81,7 @@ class Batcher:
         self._on_batch = on_batch
         self._max_wait_s = config.max_wait_ms / 1000
         self._service = service or ServiceTime()
-        self._queue = WaitingQueue(
-            signature,
-            can_pad=config.grouping == "nearest",
-            max_batch=config.max_batch,
-            max_padding=config.max_padding,
-            max_queue=config.max_queue,
-            buckets=config.buckets if config.grouping == "buckets" else (),
-            oversize=config.oversize,
-        )
+        self._queue = WaitingQueue.of(signature, config, config.max_batch)
         self._free = list(range(config.permits))
         self._runs: dict[int, _Run] = {}  # by permit
         self._last_end = -math.inf
@@ -118,7 +110,7 @@ class Batcher:
         """
         if self._closed:
             raise EngineUnavailable(self._closed)
-        priority = min(priority or DEFAULT_LEVEL, LAST_LEVEL)
+        priority = level_of(priority)
         rows = sizes.get("batch", 1)
         is_whole = rows <= self._max_batch or not self._is_batchable
         if not is_whole and rows > self._most_rows:
@@ -210,7 +202,7 @@ class Batcher:
                 f"{len(self._queue)} requests are waiting already; try again in {wait_s:.3f} s", wait_s
             )
         now = asyncio.get_running_loop().time()
-        if deadline is None or self._is_stale(now):
+        if deadline is None or (self._is_stale(now) and not len(self._queue)):
             return
         rows = sizes.get("batch", 1)
         ahead, _ = self._queue.ahead_of(priority)
@@ -232,7 +224,7 @@ class Batcher:
             )
 
     def _is_stale(self, now: float) -> bool:
-        return not self._runs and not len(self._queue) and now - self._last_end > _STALE_S
+        return not self._runs and now - self._last_end > _STALE_S
 
     async def _submit_part(
         self, inputs: TensorMap, sizes: Sizes, outputs: tuple[str, ...], deadline: float | None, priority: int
@@ -262,8 +254,7 @@ class Batcher:
 
     def _refuse(self, item: Item, err: HeadraceError) -> None:
         self._queue.discard(item)
-        if not item.reply.done():
-            item.reply.set_exception(err)
+        item.settle(err)
 
     def _pump(self) -> None:
         """Start as many groups as there are permits and reasons to go."""
@@ -286,7 +277,7 @@ class Batcher:
 
     def _drop_late(self, now: float) -> None:
         """What could only be answered after its deadline must not take the time of others."""
-        if not self._runs and now - self._last_end > _STALE_S:
+        if self._is_stale(now):
             return
         while (first := self._queue.first()) is not None and first.deadline is not None:
             if now + self._service.expected_s(first.rows * first.length) <= first.deadline:
@@ -338,12 +329,7 @@ class Batcher:
     @staticmethod
     def _settle(group: Sequence[Item], results: Sequence[Result]) -> None:
         for item, result in zip(group, results, strict=True):
-            if item.reply.done():  # its caller left, or its deadline passed
-                continue
-            if isinstance(result, Answer):
-                item.reply.set_result(result)
-            else:
-                item.reply.set_exception(result)
+            item.settle(result)
 
     def _learn(self, results: Sequence[Result], waited_s: float) -> None:
         batches = {id(result.batch): result.batch for result in results if isinstance(result, Answer)}

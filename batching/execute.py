@@ -44,33 +44,23 @@ Result = Answer | HeadraceError
 
 
 def run_group(
-    run: RunEngine, signature: Signature, items: Sequence[Item], clock: Callable[[], float] = time.monotonic
+    run: RunEngine,
+    signature: Signature,
+    items: Sequence[Item],
+    clock: Callable[[], float] = time.monotonic,
+    padded: Sizes | None = None,
 ) -> list[Result]:
     """An answer or an error for each of one group, run as one batch.
 
     Requests that nobody waits for any more are left out. When the batch fails it is halved until the
-    request that breaks it runs alone: 2 log2(n) + 1 calls for one among n. The halves are padded as the
+    request that breaks it runs alone: 2 log2(n) + 1 calls for one among n. The halves are `padded` as the
     whole was, so that the others get the answers they would have got.
     """
     now = clock()
     wanted = [item for item in items if item.is_wanted(now)]
-    if not wanted:
-        return [_too_late() for _ in items]
-    sizes = wanted[0].target or largest([item.sizes for item in wanted])
-    return _run(items, run, signature, sizes, clock, now)
-
-
-def _run(
-    items: Sequence[Item],
-    run: RunEngine,
-    signature: Signature,
-    sizes: Sizes,
-    clock: Callable[[], float],
-    now: float,
-) -> list[Result]:
-    wanted = [item for item in items if item.is_wanted(now)]
     found: list[Result] = []
     if wanted:
+        sizes = padded or wanted[0].target or largest([item.sizes for item in wanted])
         try:
             found = list(_run_together(wanted, run, signature, sizes))
         except Exception as err:
@@ -79,7 +69,7 @@ def _run(
             else:
                 half = len(wanted) // 2
                 for part in (wanted[:half], wanted[half:]):
-                    found += _run(part, run, signature, sizes, clock, clock())
+                    found += run_group(run, signature, part, clock, sizes)
     if len(wanted) == len(items):
         return found
     by_item = dict(zip(wanted, found, strict=True))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from batching.shapes import Sizes, bucket_of, elements, tail
+from headrace.config import BatchingConfig
 from headrace.errors import TensorRejected
 from headrace.tensors import Signature, TensorMap
 
@@ -42,11 +43,25 @@ class Item:
     target: Sizes | None = None  # its bucket's sizes
     is_waiting: bool = False
 
+    def settle(self, result: Any) -> None:
+        """Answer with a result or an error, unless its caller left or its deadline passed."""
+        if self.reply.done():
+            return
+        if isinstance(result, BaseException):
+            self.reply.set_exception(result)
+        else:
+            self.reply.set_result(result)
+
     def is_wanted(self, now: float) -> bool:
         """False when its caller left or its deadline passed: it must not reach the engine."""
         if self.reply is not None and self.reply.done():
             return False
         return self.deadline is None or now < self.deadline
+
+
+def level_of(priority: int) -> int:
+    """The level of a request's priority; 0 is none named."""
+    return min(priority or DEFAULT_LEVEL, LAST_LEVEL)
 
 
 def _order(item: Item) -> Order:
@@ -92,6 +107,19 @@ class WaitingQueue:
         self._num_waiting = 0
         self._rows: Counter[int] = Counter()  # by priority
         self._elements: Counter[int] = Counter()
+
+    @classmethod
+    def of(cls, signature: Signature, batching: BatchingConfig, max_batch: int) -> WaitingQueue:
+        """A queue that groups as configured, for groups of at most `max_batch` rows."""
+        return cls(
+            signature,
+            can_pad=batching.grouping == "nearest",
+            max_batch=max_batch,
+            max_padding=batching.max_padding,
+            max_queue=batching.max_queue,
+            buckets=batching.buckets if batching.grouping == "buckets" else (),
+            oversize=batching.oversize,
+        )
 
     def __len__(self) -> int:
         return self._num_waiting

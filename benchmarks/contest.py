@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from benchmarks import compare
+from benchmarks import ceiling, compare
 from benchmarks.compare import Plan
 from benchmarks.figures import arguments, finish
 from benchmarks.servers import bentoml, litserve, plain_serve, triton
@@ -18,6 +18,20 @@ from benchmarks.servers.base import Contender, Task
 from deployments.terminal import bars
 
 OTHERS = ("plain", "flags", "litserve", "bentoml", "triton")
+
+
+# Told for comparison: nothing is asked of these ratios.
+COMPARED = tuple(
+    ("Headrace", other, "")
+    for other in (
+        "plain Ray Serve",
+        "Ray Serve, our flags",
+        "LitServe",
+        "BentoML",
+        "Triton, Python backend",
+        ceiling.WINDOWS,
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from benchmarks import ceiling, contest
+from benchmarks import contest
 from benchmarks.compare import Plan
 from benchmarks.servers import headrace
 from benchmarks.servers.base import Contender, Task
@@ -60,14 +60,7 @@ CONTEST = contest.Contest(
     prepare=prepare,
     plan=Plan(requests=600, tuning=300, warm=64),
     quick=Plan(repeats=1, requests=64, tuning=64, warm=32, is_quick=True),
-    bounds=(
-        ("Headrace", "plain Ray Serve", ""),
-        ("Headrace", "Ray Serve, our flags", ""),
-        ("Headrace", "LitServe", ""),
-        ("Headrace", "BentoML", ""),
-        ("Headrace", "Triton, Python backend", ""),
-        ("Headrace", ceiling.WINDOWS, ""),
-    ),
+    bounds=contest.COMPARED,
 )
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from ray.serve.handle import DeploymentHandle
 
-from batching.queue import DEFAULT_LEVEL, LAST_LEVEL, Item
+from batching.queue import Item, level_of
 from batching.service import ServiceTime
 from batching.shapes import Sizes
 from deployments.packs import Pack, Packs
@@ -83,7 +83,7 @@ class Replicas:
     ) -> Ran:
         self._admit(deadline)
         loop = asyncio.get_running_loop()
-        level = min(priority or DEFAULT_LEVEL, LAST_LEVEL)
+        level = level_of(priority)
         reply: asyncio.Future[Ran] = loop.create_future()
         item = Item(dict(inputs), outputs, sizes, sizes.get("batch", 1), loop.time(), deadline, reply, level)
         self._waiting.add(item)
@@ -147,7 +147,7 @@ class Replicas:
         finally:
             self._num_sent -= len(pack.items)
             for item in pack.items:  # nobody is left waiting, not even when this task is cancelled
-                _answer(item, _unreachable())
+                item.settle(_unreachable())
 
     async def _deliver(self, pack: Pack, *, is_last: bool) -> list[Item]:
         """Send and answer; those that may be tried again are given back."""
@@ -168,7 +168,7 @@ class Replicas:
             if may_retry and self._budget.take():
                 again.append(item)
             else:
-                _answer(item, answer)
+                item.settle(answer)
         return again
 
     async def _send(self, pack: Pack) -> list[Ran | HeadraceError]:
@@ -183,12 +183,3 @@ class Replicas:
 
 def _unreachable() -> EngineUnavailable:
     return EngineUnavailable("the model's replicas could not be reached; try again")
-
-
-def _answer(item: Item, answer: Ran | HeadraceError) -> None:
-    if item.reply.done():  # its caller left, or its deadline passed
-        return
-    if isinstance(answer, Ran):
-        item.reply.set_result(answer)
-    else:
-        item.reply.set_exception(answer)

@@ -109,20 +109,23 @@ class HttpApp:
         except HeadraceError as err:
             self._gateway.count_error(err, route.model, route.version or "")
             raise
-        door = self._gateway.find(request.model, request.version).door
         try:
             response = await self._gateway.answer(request)
         except Overloaded as err:
             status, error_headers, parts = _error(err)
-            return status, {**error_headers, **door.headers(_now())}, parts
+            return status, {**error_headers, **self._told_at_the_door(request)}, parts
         encoding = compression.accepted(headers.get("accept-encoding"))
         num_bytes = sum(array.nbytes for array in response.outputs.values())
         if num_bytes > (LARGE_BYTES if encoding is None else LARGE_COMPRESSED_BYTES):
             answer_headers, parts = await asyncio.to_thread(_encode, response, reply, encoding)
         else:
             answer_headers, parts = _encode(response, reply, encoding)
-        answer_headers |= _timing_headers(response.timings) | door.headers(_now())
+        answer_headers |= _timing_headers(response.timings) | self._told_at_the_door(request)
         return 200, answer_headers, parts
+
+    def _told_at_the_door(self, request: InferRequest) -> dict[str, str]:
+        door = self._gateway.find(request.model, request.version).door
+        return door.headers(asyncio.get_running_loop().time())
 
     async def _decode(
         self, route: paths.Route, headers: Mapping[str, str], body: bytes
@@ -138,10 +141,6 @@ class HttpApp:
         if encoding := headers.get("content-encoding"):
             body = decompress(body, encoding, self._limits.body_bytes)
         return rest.decode(route.model, route.version, headers, body, self._limits)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def _error(err: HeadraceError) -> Response:

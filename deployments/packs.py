@@ -32,15 +32,7 @@ class Packs:
         self._is_near = batching.grouping == "nearest"
         self._has_groups = signature.is_batchable  # else there is nothing to meet for
         self._max_rows = max_rows
-        self._queue = WaitingQueue(
-            signature,
-            can_pad=self._is_near,
-            max_batch=max_rows,
-            max_padding=batching.max_padding,
-            max_queue=batching.max_queue,
-            buckets=batching.buckets if batching.grouping == "buckets" else (),
-            oversize=batching.oversize,
-        )
+        self._queue = WaitingQueue.of(signature, batching, max_rows)
 
     def __len__(self) -> int:
         return len(self._queue)

@@ -37,15 +37,7 @@ def saturate(
 
     What the engine raises for a request is raised here.
     """
-    queue = WaitingQueue(
-        signature,
-        can_pad=batching.grouping == "nearest",
-        max_batch=batching.max_batch,
-        max_padding=batching.max_padding,
-        max_queue=batching.max_queue,
-        buckets=batching.buckets if batching.grouping == "buckets" else (),
-        oversize=batching.oversize,
-    )
+    queue = WaitingQueue.of(signature, batching, batching.max_batch)
     sizes = {id(inputs): signature.check(inputs) for inputs in requests}
     coming = itertools.cycle(requests)
     rows = batches = useful = elements = 0
