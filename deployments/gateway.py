@@ -22,6 +22,7 @@ from deployments.door import Door
 from deployments.grpc import GrpcApp, GrpcMethods
 from deployments.http import HttpApp
 from deployments.model import ModelHost
+from deployments.one_write import install as answer_in_one_write
 from deployments.setup import instances_of, setup_of
 from deployments.watch import settle_memory, watch
 from engines.artifact import Artifact, Repository
@@ -79,6 +80,7 @@ class Gateway(GrpcMethods):
     async def __init__(  # type: ignore[misc]  # Serve awaits it: ready means loaded and warm
         self, config: dict[str, Any]
     ) -> None:
+        answer_in_one_write()
         self._config = Config.model_validate(config)
         self.grpc = GrpcApp(self, self._config.limits)
         self._models: dict[str, dict[str, Served]] = {}

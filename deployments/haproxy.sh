@@ -7,6 +7,7 @@ for word in "$@"; do
   if [ "$last" = "-f" ]; then
     sed -i \
       -e "s/bind \**:\($RAY_SERVE_HAPROXY_STATS_PORT\|$RAY_SERVE_HAPROXY_METRICS_PORT\)\$/bind 127.0.0.1:\1/" \
+      -e "s/^\( *\)timeout connect .*/\1timeout connect 250ms/" \
       -e "s/^\( *\)timeout client .*/&\n\1timeout http-request ${HEADRACE_HEADER_S}s/" \
       -e "s/^\( *\)timeout client .*/&\n\1timeout http-keep-alive ${HEADRACE_IDLE_S}s/" \
       -e "/^frontend http_frontend\$/r $HEADRACE_FRONT" \
