@@ -8,7 +8,7 @@ requests with callers that leave, deadlines that pass and inputs that break the 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import uvloop
 
 from benchmarks import chaos, deaths
 from benchmarks.figures import Figure, arguments, finish, middle
+from benchmarks.shares import Shares
 from deployments.load import closed_loop, infer_request
 from deployments.open_loop import OpenLoad, open_loop
 from deployments.ports import free_ports
@@ -92,8 +93,10 @@ def flood(root: Path, plan: Plan) -> Iterator[Figure]:
         patience_ms = PATIENCE * calm.percentile_ms(99)
         _wait_at_most(server, patience_ms)
         _open(port, bodies, CALM / 2 * capacity, plan.after_s / 2)  # the new gateways warm up
-        flooded, after = uvloop.run(_flood(port, bodies, capacity, plan))
+        flooded, after, shares = uvloop.run(_flood(port, bodies, capacity, plan))
         yield from _told(flooded, after, capacity, calm.percentile_ms(99), patience_ms)
+        for kind, share in shares.items():
+            yield Figure(f"at 10 times, {kind}", share, "of all CPUs")
 
 
 def _told(
@@ -132,12 +135,14 @@ def recovery_s(after: OpenLoad, limit_s: float) -> float:
 
 async def _flood(
     port: int, bodies: Sequence[bytes], capacity: float, plan: Plan
-) -> tuple[OpenLoad, OpenLoad]:
+) -> tuple[OpenLoad, OpenLoad, Mapping[str, float]]:
+    shares = Shares()
     flooded = await open_loop(
         HOST, port, _repeated(bodies, FLOOD * capacity * plan.flood_s), FLOOD * capacity
     )
+    used = shares.ended()
     after = await open_loop(HOST, port, _repeated(bodies, CALM * capacity * plan.after_s), CALM * capacity)
-    return flooded, after
+    return flooded, after, used
 
 
 def _open(port: int, bodies: Sequence[bytes], rate: float, seconds: float) -> OpenLoad:

@@ -2,12 +2,10 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pytest
 
-from batching import batcher as batcher_module
 from batching.batcher import Batcher
 from batching.execute import Batch, Result, run_group
 from batching.queue import Item
@@ -15,62 +13,14 @@ from batching.service import ServiceTime
 from headrace.config import BatchingConfig
 from headrace.errors import (
     ConfigRejected,
-    DeadlinePassed,
     EngineFailed,
     EngineUnavailable,
-    Overloaded,
     TensorRejected,
     TooLarge,
 )
 from headrace.requests import Ran
-from headrace.tensors import Array, Signature, TensorMap, TensorSpec
-
-SIGNATURE = Signature(
-    (TensorSpec("x", "FP32", ("batch", "length")),), (TensorSpec("y", "FP32", ("batch", "length")),)
-)
-
-
-def double(batch: TensorMap, outputs: tuple[str, ...]) -> dict[str, Array]:
-    """An engine that chokes on negative values, and dies of infinite ones."""
-    if (batch["x"] < 0).any():
-        raise TensorRejected("negative values are not taken")
-    if np.isinf(batch["x"]).any():
-        raise RuntimeError("engine broke at /secret/path")
-    return {"y": batch["x"] * 2}
-
-
-class Gate:
-    """Runs groups through `double`, one at a time, when told to."""
-
-    def __init__(self) -> None:
-        self.open = asyncio.Event()
-        self.groups: list[int] = []
-
-    async def run(self, items: Sequence[Item], permit: int) -> Sequence[Result]:
-        self.groups.append(len(items))
-        await self.open.wait()
-        return run_group(double, SIGNATURE, items)
-
-
-def start(gate: Gate, **options: Any) -> Batcher:
-    return Batcher(SIGNATURE, gate.run, BatchingConfig(**{"grouping": "nearest", **options}))
-
-
-def ask(
-    batcher: Batcher, value: float, length: int = 3, timeout_s: float | None = None, priority: int = 0
-) -> asyncio.Task[Ran]:
-    x = np.full((1, length), value, np.float32)
-    deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
-    return asyncio.create_task(batcher.submit({"x": x}, SIGNATURE.check({"x": x}), (), deadline, priority))
-
-
-async def settle() -> None:
-    for _ in range(5):
-        await asyncio.sleep(0)
-
-
-async def learnt() -> None:
-    await asyncio.sleep(2 * batcher_module._LEARN_S)
+from headrace.tensors import Signature, TensorSpec
+from tests.batching.gate import SIGNATURE, Gate, ask, double, learnt, settle, start
 
 
 async def test_requests_gather_while_the_engine_is_busy() -> None:
@@ -150,49 +100,6 @@ async def test_a_group_that_cannot_be_run_at_all_answers_everyone_and_frees_its_
     assert (await ask(batcher, 1.0)).outputs["y"][0, 0] == 2.0
 
 
-async def test_a_passed_deadline_is_answered_at_once_and_not_run() -> None:
-    gate = Gate()
-    batcher = start(gate)
-    busy = ask(batcher, 0.0)
-    await settle()
-    late = ask(batcher, 1.0, timeout_s=0.01)
-    with pytest.raises(DeadlinePassed):
-        await late
-    assert batcher.num_waiting_rows == 0
-    gate.open.set()
-    await busy
-    assert gate.groups == [1]
-
-
-async def test_a_caller_that_left_costs_nothing_and_breaks_nothing() -> None:
-    gate = Gate()
-    batcher = start(gate)
-    running = ask(batcher, 0.0)
-    await settle()
-    waiting, stays = ask(batcher, 1.0), ask(batcher, 2.0)
-    await settle()
-    waiting.cancel()
-    running.cancel()
-    await settle()
-    assert batcher.num_waiting_rows == 1
-    gate.open.set()
-    assert (await stays).outputs["y"][0, 0] == 4.0
-    assert gate.groups == [1, 1]
-
-
-async def test_a_full_queue_refuses() -> None:
-    gate = Gate()
-    batcher = start(gate, max_queue=1)
-    tasks = [ask(batcher, 0.0)]
-    await settle()
-    tasks += [ask(batcher, 1.0), ask(batcher, 2.0)]
-    await settle()
-    gate.open.set()
-    answers = await asyncio.gather(*tasks, return_exceptions=True)
-    assert isinstance(answers[2], Overloaded)
-    assert [type(answer) for answer in answers].count(Ran) == 2
-
-
 async def test_a_request_of_many_rows_runs_in_parts_among_the_others() -> None:
     gate = Gate()
     batcher = start(gate, max_batch=4)
@@ -226,18 +133,6 @@ async def test_a_large_request_leaves_room_for_others() -> None:
     await asyncio.wait([large, small], return_when=asyncio.FIRST_COMPLETED)
     assert small.done()
     await large
-
-
-async def test_a_deadline_that_is_no_time_leaves_nothing_behind() -> None:
-    gate = Gate()
-    gate.open.set()
-    batcher = start(gate, max_queue=1)
-    x = np.ones((1, 3), np.float32)
-    for _ in range(3):
-        with pytest.raises(TypeError):
-            await batcher.submit({"x": x}, SIGNATURE.check({"x": x}), (), "soon")  # type: ignore[arg-type]
-    assert batcher.num_waiting_rows == 0
-    await ask(batcher, 1.0)
 
 
 async def test_a_bad_part_fails_its_request_and_no_other() -> None:
@@ -295,75 +190,6 @@ async def test_nearest_is_refused_for_a_model_whose_outputs_cannot_be_cut_back()
         Batcher(signature, Gate().run, BatchingConfig(grouping="nearest"))
 
 
-def a_second_a_batch() -> ServiceTime:
-    return ServiceTime([(3.0, 1.0), (30.0, 1.0)])
-
-
-async def test_what_cannot_meet_its_deadline_is_refused_at_the_door_and_told_when_to_come_again() -> None:
-    gate = Gate()
-    batcher = Batcher(SIGNATURE, gate.run, BatchingConfig(grouping="exact", max_batch=1), a_second_a_batch())
-    tasks = [ask(batcher, 0.0), ask(batcher, 1.0), ask(batcher, 2.0)]
-    await settle()
-    with pytest.raises(Overloaded, match="after the request's timeout") as refused:
-        await ask(batcher, 3.0, timeout_s=2.0)
-    assert 2.9 < refused.value.retry_after_s <= 3.0  # one runs, two wait, a second each
-    patient = ask(batcher, 4.0, timeout_s=60.0)
-    gate.open.set()
-    assert (await patient).outputs["y"][0, 0] == 8.0
-    await asyncio.gather(*tasks)
-
-
-async def test_a_timeout_below_the_engines_own_time_is_told_so_at_once() -> None:
-    gate = Gate()
-    batcher = Batcher(SIGNATURE, gate.run, BatchingConfig(grouping="exact"), a_second_a_batch())
-    batcher._last_end = asyncio.get_running_loop().time()
-    with pytest.raises(DeadlinePassed, match=r"takes about 1\.000 s by itself"):
-        await ask(batcher, 3.0, timeout_s=0.5)
-    assert gate.groups == []
-
-
-async def test_a_higher_priority_is_let_in_where_the_usual_one_is_refused() -> None:
-    gate = Gate()
-    batcher = Batcher(SIGNATURE, gate.run, BatchingConfig(grouping="exact", max_batch=1), a_second_a_batch())
-    tasks = [ask(batcher, float(n)) for n in range(5)]
-    await settle()
-    urgent = ask(batcher, 9.0, timeout_s=3.0, priority=1)
-    with pytest.raises(Overloaded):
-        await ask(batcher, 3.0, timeout_s=3.0)
-    gate.open.set()
-    assert (await urgent).outputs["y"][0, 0] == 18.0
-    await asyncio.gather(*tasks)
-
-
-async def test_a_wrong_estimate_does_not_close_the_door_for_good() -> None:
-    gate = Gate()
-    gate.open.set()
-    batcher = Batcher(
-        SIGNATURE, gate.run, BatchingConfig(grouping="exact"), ServiceTime([(3.0, 100.0), (9.0, 100.0)])
-    )
-    for _ in range(3):  # idle for long: the first is let through, and each teaches
-        await ask(batcher, 1.0, timeout_s=5.0)
-        await learnt()
-        batcher._last_end = -1e9
-    assert batcher._service.expected_s(3) < 100.0
-
-
-async def test_what_became_too_late_while_it_waited_is_not_run() -> None:
-    gate = Gate()
-    service = ServiceTime([(3.0, 0.01), (30.0, 0.01)])
-    batcher = Batcher(SIGNATURE, gate.run, BatchingConfig(grouping="exact", max_batch=1), service)
-    busy = ask(batcher, 0.0)
-    await settle()
-    late = ask(batcher, 1.0, timeout_s=0.05)
-    await settle()
-    service.observe(3.0, 2.0)  # batches have become slow: nothing can end in time any more
-    gate.open.set()
-    with pytest.raises(DeadlinePassed):
-        await late
-    await busy
-    assert gate.groups == [1]
-
-
 async def test_batches_are_told_with_their_group_fill_and_wait() -> None:
     gate = Gate()
     told: list[tuple[Batch, float]] = []
@@ -385,37 +211,6 @@ async def test_batches_are_told_with_their_group_fill_and_wait() -> None:
         ("length<=16", 2, 0.95),
     ]
     assert all(0 <= waited_s < 5 for _, waited_s in told)
-
-
-async def test_an_engine_that_hangs_is_noticed_and_its_callers_are_answered() -> None:
-    gate = Gate()
-    config = BatchingConfig(grouping="exact", max_batch=1, hang_s=0.01)
-    batcher = Batcher(SIGNATURE, gate.run, config)
-    inside, waiting = ask(batcher, 0.0), ask(batcher, 1.0)
-    await settle()
-    assert batcher.hung() is None
-    await asyncio.sleep(0.02)
-    assert (batcher.hung() or 0) >= 0.01
-    batcher.abandon("the engine has hung", is_hung=True)
-    with pytest.raises(EngineFailed, match="hung"):
-        await inside
-    for task in (waiting, ask(batcher, 2.0)):
-        with pytest.raises(EngineUnavailable, match="hung"):
-            await task
-    gate.open.set()
-    await batcher.close()
-
-
-async def test_an_engine_beside_one_that_hangs_finishes_what_it_has() -> None:
-    gate = Gate()
-    batcher = Batcher(SIGNATURE, gate.run, BatchingConfig(grouping="exact", max_batch=1))
-    inside, waiting = ask(batcher, 1.0), ask(batcher, 2.0)
-    await settle()
-    batcher.abandon("another engine has hung", is_hung=False)
-    with pytest.raises(EngineUnavailable, match="another"):
-        await waiting
-    gate.open.set()
-    assert (await inside).outputs["y"][0, 0] == 2.0
 
 
 async def test_buckets_pad_to_one_shape_and_the_answer_is_cut_back() -> None:
