@@ -23,7 +23,7 @@ from deployments.grpc import GrpcApp, GrpcMethods
 from deployments.http import HttpApp
 from deployments.model import ModelHost
 from deployments.one_write import install as answer_in_one_write
-from deployments.setup import instances_of, setup_of
+from deployments.setup import Setup, instances_of, queue_share, setup_of
 from deployments.watch import settle_memory, watch
 from engines.artifact import Artifact, Repository
 from engines.cpu import cpu_cores
@@ -39,6 +39,7 @@ class Served:
     """One version of a model, ready to answer."""
 
     artifact: Artifact
+    setup: Setup
     backend: Backend
     is_cached: bool
     timeout_s: float | None  # of requests that bring none
@@ -91,16 +92,7 @@ class Gateway(GrpcMethods):
             self._models[name] = {}
             for version in chosen_versions(repository, name, model):
                 artifact = repository.open(name, version)
-                backend = await self._backend(artifact, model)
-                timeout_s = None if model.timeout_ms is None else model.timeout_ms / 1000
-                self._models[name][version] = Served(
-                    artifact,
-                    backend,
-                    model.cache,
-                    timeout_s,
-                    self._door(model, artifact),
-                    SizesSeen(),
-                )
+                self._models[name][version] = await self._serve(artifact, model)
         queues = {
             (name, v): served.backend for name, all_ in self._models.items() for v, served in all_.items()
         }
@@ -218,13 +210,8 @@ class Gateway(GrpcMethods):
     def setups(self) -> dict[str, dict[str, dict[str, Any]]]:
         """How each served version runs, and where that came from."""
         return {
-            name: {
-                version: setup_of(
-                    model, served.artifact.manifest, instances_of(self._config, model), cpu_cores()
-                ).told()
-                for version, served in self._models[name].items()
-            }
-            for name, model in self._config.models.items()
+            name: {version: served.setup.told() for version, served in versions.items()}
+            for name, versions in self._models.items()
         }
 
     def shapes(self, model: str, version: str | None = None) -> list[dict[str, Any]]:
@@ -256,31 +243,32 @@ class Gateway(GrpcMethods):
             )
         return ResponseCache(memory, shared)
 
-    def _door(self, model: ModelConfig, artifact: Artifact) -> Door:
+    async def _serve(self, artifact: Artifact, model: ModelConfig) -> Served:
+        """Ready: with placement "inline" its engine is loaded and warm."""
         setup = setup_of(model, artifact.manifest, instances_of(self._config, model), cpu_cores())
-        groups = model.batching.permits * (model.replicas if model.placement == "replicas" else 1)
-        return Door(
-            self._config.gateways,
-            floor=2 * groups * setup.batching.max_batch,
+        engines = model.batching.permits * (model.replicas if model.placement == "replicas" else 1)
+        return Served(
+            artifact,
+            setup,
+            await self._backend(artifact, model, setup),
+            model.cache,
+            None if model.timeout_ms is None else model.timeout_ms / 1000,
+            Door(self._config.gateways, floor=2 * engines * setup.batching.max_batch),
+            SizesSeen(),
         )
 
-    def _share(self, model: ModelConfig) -> int:
-        """This gateway's part of the model's queue."""
-        return max(1, -(-model.batching.max_queue // self._config.gateways))
-
-    async def _backend(self, artifact: Artifact, model: ModelConfig) -> Backend:
+    async def _backend(self, artifact: Artifact, model: ModelConfig, setup: Setup) -> Backend:
         if model.placement == "inline":
-            host = ModelHost(artifact, model, share=self._config.gateways)
+            host = ModelHost(artifact, setup)
             await host.start()
             self._hosts.append(host)
             return host
         manifest = artifact.manifest
-        setup = setup_of(model, manifest, model.replicas, cpu_cores())
         return Replicas(
             serve.get_app_handle(app_name(manifest.name, manifest.version)),
             manifest.signature,
             setup.batching,
             max_calls=2 * model.replicas,
             max_pack=2 * setup.batching.max_batch,
-            max_queue=self._share(model),
+            max_queue=queue_share(model, self._config.gateways),
         )

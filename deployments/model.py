@@ -25,7 +25,7 @@ from engines.base import Engine
 from engines.cpu import cpu_cores
 from engines.examples import example_inputs
 from engines.load import load
-from headrace.config import BatchingConfig, Config, ModelConfig
+from headrace.config import BatchingConfig, Config
 from headrace.errors import EngineFailed, HeadraceError
 from headrace.metrics import BATCH_FILL, BATCH_ROWS, BATCH_SERVICE, BATCH_WAIT
 from headrace.requests import Ran
@@ -38,15 +38,14 @@ class ModelHost:
     """An engine with its batcher; a batch passes through `@serve.batch` on its way to the engine.
 
     There is one lane, a function under `@serve.batch`, per permit: at most one group is in a lane at
-    a time, so that Serve's queue can neither split a group nor mix two. `share` is the number of hosts
-    that the model's queue is divided over.
+    a time, so that Serve's queue can neither split a group nor mix two.
     """
 
-    def __init__(self, artifact: Artifact, config: ModelConfig, share: int = 1) -> None:
+    def __init__(self, artifact: Artifact, setup: Setup) -> None:
         self.artifact = artifact
         self.signature = artifact.manifest.signature
-        self.setup = setup_of(config, artifact.manifest, share, cpu_cores())
-        self._batching = self.setup.batching
+        self.setup = setup
+        self._batching = setup.batching
         self._tags = {"model": artifact.manifest.name, "version": artifact.manifest.version}
         self._threads = ThreadPoolExecutor(self._batching.permits, thread_name_prefix="engine")
 
@@ -156,7 +155,7 @@ class ModelReplica:
         document = Config.model_validate(config)
         artifact = Repository(Path(document.repository)).open(model, version)
         entry = document.models[model]
-        self._host = ModelHost(artifact, entry, share=entry.replicas)
+        self._host = ModelHost(artifact, setup_of(entry, artifact.manifest, entry.replicas, cpu_cores()))
         await self._host.start()
         self._tasks = [
             asyncio.create_task(metrics.report_queues({(model, version): self._host})),

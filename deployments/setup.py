@@ -43,7 +43,7 @@ def setup_of(model: ModelConfig, manifest: Manifest, instances: int, cores: int)
     if model.batching.grouping == "auto":
         given.discard("grouping")
     origins = {"threads": DEFAULT, "grouping": DEFAULT, "max_batch": DEFAULT, "max_padding": DEFAULT}
-    changes: dict[str, Any] = {"max_queue": max(1, -(-model.batching.max_queue // instances))}
+    changes: dict[str, Any] = {"max_queue": queue_share(model, instances)}
 
     threads = model.threads
     if "threads" in model.model_fields_set:
@@ -71,6 +71,11 @@ def setup_of(model: ModelConfig, manifest: Manifest, instances: int, cores: int)
     ):
         changes |= _learned(manifest, tuned)
     return Setup(instances, threads, model.batching.model_copy(update=changes), origins, note)
+
+
+def queue_share(model: ModelConfig, holders: int) -> int:
+    """The part of a model's queue that each of so many holds; rounded up."""
+    return max(1, -(-model.batching.max_queue // holders))
 
 
 def instances_of(config: Config, model: ModelConfig) -> int:
