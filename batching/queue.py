@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -22,6 +21,7 @@ DEFAULT_LEVEL = 2  # of priority, for a request that names none; 1 is served fir
 LAST_LEVEL = 8  # any larger number counts as this one
 _AGE_S = 1.0  # a level of priority is worth so much waiting: the last comes six seconds after the default
 _RESERVED = 0.1
+_WINDOW = 2  # batches: only so many of the oldest are looked at for one
 
 
 @dataclass(slots=True, eq=False)
@@ -78,8 +78,10 @@ class WaitingQueue:
     The turn is the time of arrival, later by a second for each level that the priority is lower, so that
     nothing starves. `exact` groups equal shapes. `nearest` puts everything of one model into one group,
     and a batch is the next request with its nearest neighbours in length, as long as padding makes up at
-    most `max_padding` of the batch. With `buckets` a request is padded to the smallest that holds it, and
-    a batch is of one bucket; what none holds is refused, or with `oversize` "exact" left in its own shape.
+    most `max_padding` of the batch. Neighbours are sought among the oldest only: whoever may be overtaken
+    by any newcomer waits for long, and nobody can tell for how long. With `buckets` a request is padded to
+    the smallest that holds it, and a batch is of one bucket; what none holds is refused, or with `oversize`
+    "exact" left in its own shape.
     """
 
     def __init__(
@@ -101,10 +103,9 @@ class WaitingQueue:
         self._max_queue = max_queue
         self._buckets = sorted(buckets, key=lambda sizes: elements(signature.inputs, sizes))
         self._oversize = oversize
-        self._line: list[tuple[tuple[float, int], Item]] = []  # a heap; what left is taken out lazily
-        self._groups: dict[Hashable, list[Item]] = {}  # each in order
+        self._line: list[Item] = []  # by turn, as each group is
+        self._groups: dict[Hashable, list[Item]] = {}
         self._count = 0
-        self._num_waiting = 0
         self._rows: Counter[int] = Counter()  # by priority
         self._elements: Counter[int] = Counter()
 
@@ -122,7 +123,7 @@ class WaitingQueue:
         )
 
     def __len__(self) -> int:
-        return self._num_waiting
+        return len(self._line)
 
     @property
     def num_rows(self) -> int:
@@ -140,7 +141,7 @@ class WaitingQueue:
     def has_room(self, priority: int) -> bool:
         """Whether one more may wait; the last tenth is kept for those above the default priority."""
         reserved = int(self._max_queue * _RESERVED) if priority >= DEFAULT_LEVEL else 0
-        return self._num_waiting < self._max_queue - reserved
+        return len(self._line) < self._max_queue - reserved
 
     def add(self, item: Item) -> None:
         """Take a request in, full or not; TensorRejected when no bucket holds it."""
@@ -154,9 +155,8 @@ class WaitingQueue:
         item.turn = (item.entered_at + late_s, self._count)
         item.order = (item.length, shape, self._count)
         item.key = self._key(item, shape)
-        insort(self._groups.setdefault(item.key, []), item, key=_order)
-        heapq.heappush(self._line, (item.turn, item))
-        self._num_waiting += 1
+        insort(self._groups.setdefault(item.key, []), item, key=_turn)
+        insort(self._line, item, key=_turn)
         self._rows[item.priority] += item.rows
         self._elements[item.priority] += item.rows * item.length
 
@@ -182,17 +182,12 @@ class WaitingQueue:
         """Take a request out that nobody waits for any more, and let go of its tensors."""
         if not item.is_waiting:
             return
-        self._take(item.key, self._place(item))
+        self._take(item)
         item.inputs = {}
-        if len(self._line) > 2 * self._num_waiting + 16:
-            self._line = [entry for entry in self._line if entry[1].is_waiting]
-            heapq.heapify(self._line)
 
     def first(self) -> Item | None:
         """Whose turn it is."""
-        while self._line and not self._line[0][1].is_waiting:
-            heapq.heappop(self._line)
-        return self._line[0][1] if self._line else None
+        return self._line[0] if self._line else None
 
     def next_group(self, now: float, *, max_wait_s: float, estimate: Estimate) -> list[Item]:
         """The next request and those that run with it; empty when all should wait for more.
@@ -201,9 +196,11 @@ class WaitingQueue:
         longer would miss a deadline. It is only as large as its deadlines allow.
         """
         for first in self._heads(max_wait_s, estimate):
-            window = self._neighbours(first, now, estimate)
-            if self._leaves_at(first, window, max_wait_s, estimate) <= now:
-                return [self._take(first.key, window.start) for _ in window]
+            batch = self._neighbours(first, now, estimate)
+            if self._leaves_at(first, batch, max_wait_s, estimate) <= now:
+                for item in batch:
+                    self._take(item)
+                return batch
         return []
 
     def due_at(self, now: float, *, max_wait_s: float, estimate: Estimate) -> float | None:
@@ -223,15 +220,14 @@ class WaitingQueue:
             return [first]  # it is due, whatever the others are
         heads: list[Item] = []
         for items in self._groups.values():
-            heads.append(min(items, key=_turn))
+            heads.append(items[0])
             heads.append(min(items, key=lambda item: self._leave_by(item, max_wait_s, estimate)))
         return sorted(heads, key=_turn)
 
-    def _leaves_at(self, first: Item, window: range, max_wait_s: float, estimate: Estimate) -> float:
-        items = self._groups[first.key]
-        if sum(items[at].rows for at in window) >= self._max_batch:
+    def _leaves_at(self, first: Item, batch: Sequence[Item], max_wait_s: float, estimate: Estimate) -> float:
+        if sum(item.rows for item in batch) >= self._max_batch:
             return first.entered_at
-        return min(self._leave_by(items[at], max_wait_s, estimate) for at in window)
+        return min(self._leave_by(item, max_wait_s, estimate) for item in batch)
 
     def _leave_by(self, item: Item, max_wait_s: float, estimate: Estimate) -> float:
         """When a request is to leave at the latest: twice a batch's time before its deadline, for one may
@@ -241,13 +237,13 @@ class WaitingQueue:
             return aged
         return min(aged, item.deadline - 2 * estimate(item.length * self._max_batch))
 
-    def _place(self, item: Item) -> int:
-        return bisect_left(self._groups[item.key], item.order, key=_order)
-
-    def _neighbours(self, first: Item, now: float, estimate: Estimate) -> range:
-        """The places in the group, all next to each other, that leave with `first`."""
-        items = self._groups[first.key]
-        low = self._place(first)
+    def _neighbours(self, first: Item, now: float, estimate: Estimate) -> list[Item]:
+        """Those that leave with `first`, itself among them: next to each other in length."""
+        items = self._groups[first.key][: _WINDOW * self._max_batch]
+        if first.turn > items[-1].turn:
+            items.append(first)
+        items.sort(key=_order)
+        low = bisect_left(items, first.order, key=_order)
         high = low + 1
         rows, useful, deadline = first.rows, first.rows * first.length, first.deadline
         sizes = dict(first.target or first.sizes)
@@ -269,7 +265,7 @@ class WaitingQueue:
             low, high = min(low, place), max(high, place + 1)
             rows, useful, sizes = rows + item.rows, useful + item.rows * item.length, largest
             deadline = soonest
-        return range(low, high)
+        return items[low:high]
 
     @staticmethod
     def _by_distance(items: list[Item], low: int, high: int, length: int) -> Iterator[int]:
@@ -285,16 +281,19 @@ class WaitingQueue:
             if above is not None:
                 yield high
 
-    def _take(self, key: Hashable, at: int) -> Item:
-        group = self._groups[key]
-        item = group.pop(at)
+    def _take(self, item: Item) -> None:
+        group = self._groups[item.key]
+        _remove(group, item)
         if not group:
-            del self._groups[key]
+            del self._groups[item.key]
+        _remove(self._line, item)
         item.is_waiting = False
-        self._num_waiting -= 1
         self._rows[item.priority] -= item.rows
         self._elements[item.priority] -= item.rows * item.length
-        return item
+
+
+def _remove(items: list[Item], item: Item) -> None:
+    del items[bisect_left(items, item.turn, key=_turn)]
 
 
 def _sooner(one: float | None, other: float | None) -> float | None:

@@ -69,6 +69,15 @@ def test_the_oldest_leaves_with_its_nearest_neighbours_in_length() -> None:
     assert leave(waiting) == []
 
 
+def test_a_newcomer_overtakes_no_more_than_two_batches() -> None:
+    waiting = queue(max_batch=2, max_padding=0.1)
+    fill(waiting, item(20), item(90), item(60), item(5), item(20))
+    assert lengths(leave(waiting)) == [20]
+    assert lengths(leave(waiting)) == [90]  # now the other 20 is among the oldest four
+    fill(waiting, item(61), item(20))
+    assert lengths(leave(waiting)) == [60, 61]
+
+
 def test_padding_stays_within_the_limit() -> None:
     waiting = queue(max_padding=0.1)
     fill(waiting, item(10), item(14), item(11))
