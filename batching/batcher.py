@@ -13,7 +13,7 @@ import numpy as np
 
 from batching.execute import Answer, Batch, Result
 from batching.queue import DEFAULT_LEVEL, Item, WaitingQueue, level_of
-from batching.service import ServiceTime
+from batching.service import ServiceTime, Spread
 from batching.shapes import Sizes, can_pad
 from headrace.config import BatchingConfig
 from headrace.errors import (
@@ -34,6 +34,7 @@ _STALE_S = 1.0  # without a batch for so long, what was learned may be wrong: on
 _HANG_FACTOR = 10  # times what a batch is likely to take
 _NOW_S = 0.0001  # a batch that takes no longer runs at once: two changes of thread cost more
 _LEARN_S = 0.002
+_LONG_WAIT = 0.25  # of the time that a request has
 _FADING = 0.9  # of the fill of earlier batches
 
 # Executes one group under the given permit and gives an answer or an error for each item.
@@ -81,6 +82,7 @@ class Batcher:
         self._on_batch = on_batch
         self._max_wait_s = config.max_wait_ms / 1000
         self._service = service or ServiceTime()
+        self._waits = Spread()
         self._queue = WaitingQueue.of(signature, config, config.max_batch)
         self._free = list(range(config.permits))
         self._runs: dict[int, _Run] = {}  # by permit
@@ -119,9 +121,9 @@ class Batcher:
             )
         if is_whole and self._is_quick(rows, sizes):
             return self._answer_now(Item(inputs, outputs, sizes, rows, 0.0, deadline, None))
-        self._admit(sizes, deadline, priority)
+        wait_s = self._admit(sizes, deadline, priority)
         if is_whole:
-            return await self._submit_part(inputs, sizes, outputs, deadline, priority)
+            return await self._submit_part(inputs, sizes, outputs, deadline, priority, wait_s)
         starts = iter(range(0, rows, self._max_batch))
         parts: dict[int, Ran] = {}
 
@@ -190,11 +192,11 @@ class Batcher:
             raise result
         return Ran(result.outputs, Timings(0.0, result.batch.ran_s, result.batch.rows))
 
-    def _admit(self, sizes: Sizes, deadline: float | None, priority: int) -> None:
-        """Overloaded unless there is room, and time to answer before the deadline."""
+    def _admit(self, sizes: Sizes, deadline: float | None, priority: int) -> float:
+        """The expected wait; Overloaded unless there is room, and time to answer before the deadline."""
         has_room = self._queue.has_room(priority)
         if has_room and deadline is None:
-            return
+            return 0.0
         length = self._queue.measure(sizes)
         wait_s = self.wait_s(priority)
         if not has_room:
@@ -203,7 +205,7 @@ class Batcher:
             )
         now = asyncio.get_running_loop().time()
         if deadline is None or (self._is_stale(now) and not len(self._queue)):
-            return
+            return 0.0
         rows = sizes.get("batch", 1)
         ahead, _ = self._queue.ahead_of(priority)
         own_s = self._service.likely_s(min(self._max_batch, ahead + rows) * length)
@@ -216,24 +218,32 @@ class Batcher:
                 f"such a request takes about {alone_s:.3f} s by itself; {max(0.0, left_s):.3f} s were left "
                 "of its timeout: give it more"
             )
-        if wait_s and wait_s + own_s > left_s:
+        late_s = self._waits.factor * wait_s + own_s - left_s
+        if wait_s and late_s > 0:
             raise Overloaded(
-                f"the answer would come {wait_s + own_s - left_s:.3f} s after the request's timeout; "
+                f"the answer would come {late_s:.3f} s after the request's timeout; "
                 f"try again in {wait_s:.3f} s, or with more time",
                 wait_s,
             )
+        return wait_s
 
     def _is_stale(self, now: float) -> bool:
         return not self._runs and now - self._last_end > _STALE_S
 
     async def _submit_part(
-        self, inputs: TensorMap, sizes: Sizes, outputs: tuple[str, ...], deadline: float | None, priority: int
+        self,
+        inputs: TensorMap,
+        sizes: Sizes,
+        outputs: tuple[str, ...],
+        deadline: float | None,
+        priority: int,
+        expected_wait_s: float = 0.0,
     ) -> Ran:
         loop = asyncio.get_running_loop()
         now = loop.time()
         reply: asyncio.Future[Answer] = loop.create_future()
         rows = sizes.get("batch", 1)
-        item = Item(inputs, outputs, sizes, rows, now, deadline, reply, priority)
+        item = Item(inputs, outputs, sizes, rows, now, deadline, reply, priority, expected_wait_s)
         alarm: asyncio.TimerHandle | None = None
         try:
             if deadline is not None:
@@ -250,7 +260,16 @@ class Batcher:
         return Ran(answer.outputs, Timings(waited_s, ran_s, answer.batch.rows))
 
     def _expire(self, item: Item) -> None:
+        if item.is_waiting:
+            self._learn_wait(item, math.inf)
         self._refuse(item, DeadlinePassed("the request's timeout passed before its answer"))
+
+    def _learn_wait(self, item: Item, waited_s: float) -> None:
+        """From waits that could have become too long: short ones differ from what was expected by more."""
+        if item.deadline is None:
+            return
+        if item.expected_wait_s > _LONG_WAIT * (item.deadline - item.entered_at):
+            self._waits.observe(waited_s, item.expected_wait_s)
 
     def _refuse(self, item: Item, err: HeadraceError) -> None:
         self._queue.discard(item)
@@ -286,6 +305,8 @@ class Batcher:
 
     def _start(self, group: list[Item], now: float) -> None:
         permit = self._free.pop()
+        for item in group:
+            self._learn_wait(item, now - item.entered_at)
         rows = sum(item.rows for item in group)
         elements = rows * max(item.length for item in group)
         expected_s, likely_s = self._service.expected_s(elements), self._service.likely_s(elements)

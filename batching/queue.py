@@ -36,6 +36,7 @@ class Item:
     deadline: float | None
     reply: Any
     priority: int = DEFAULT_LEVEL
+    expected_wait_s: float = 0.0  # when it came; 0 when there was none, or nobody asked
     length: int = 0  # elements of one row, in its bucket when there are buckets
     turn: tuple[float, int] = (0.0, 0)  # its place in line
     order: Order = (0, (), 0)

@@ -1,4 +1,4 @@
-"""How long a batch runs: a line fitted to what was measured, and how far above it most stay (pure)."""
+"""How long a batch runs: a line fitted to what was measured; and how far above it most stay (pure)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,22 @@ import math
 from collections.abc import Iterable
 
 _MEMORY = 0.97  # of the sums at each batch: some thirty batches count
-_QUANTILE = 0.9  # of batches run no longer than `likely_s`
+_QUANTILE = 0.9
 _STEP = 0.1
 _FIRST_SPREAD = 1.3
 _LARGEST_SPREAD = 2.0  # one stall must neither close the door for long nor make batches small
+
+
+class Spread:
+    """How far above an expectation nine of ten cases stay: a factor that follows what is observed."""
+
+    def __init__(self, first: float = _FIRST_SPREAD) -> None:
+        self.factor = first
+
+    def observe(self, seconds: float, expected_s: float) -> None:
+        is_longer = seconds > self.factor * expected_s
+        self.factor *= math.exp(_STEP * (_QUANTILE if is_longer else _QUANTILE - 1))
+        self.factor = min(max(self.factor, 1.0), _LARGEST_SPREAD)
 
 
 class ServiceTime:
@@ -21,7 +33,7 @@ class ServiceTime:
 
     def __init__(self, points: Iterable[tuple[float, float]] = ()) -> None:
         self._count = self._x = self._xx = self._y = self._xy = 0.0
-        self._spread = _FIRST_SPREAD
+        self._spread = Spread()
         self.base_s = 0.0
         self.per_element_s = 0.0
         for elements, seconds in points:
@@ -38,15 +50,13 @@ class ServiceTime:
 
     def likely_s(self, elements: float) -> float:
         """What nine of ten such batches stay below."""
-        return self._spread * self.expected_s(elements)
+        return self._spread.factor * self.expected_s(elements)
 
     def observe(self, elements: float, seconds: float) -> None:
         """Learn from a batch that ran."""
         expected = self.expected_s(elements)
         if expected > 0:
-            is_longer = seconds > self._spread * expected
-            self._spread *= math.exp(_STEP * (_QUANTILE if is_longer else _QUANTILE - 1))
-            self._spread = min(max(self._spread, 1.0), _LARGEST_SPREAD)
+            self._spread.observe(seconds, expected)
         self._add(elements, seconds)
         self._fit()
 

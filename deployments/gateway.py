@@ -253,7 +253,7 @@ class Gateway(GrpcMethods):
             await self._backend(artifact, model, setup),
             model.cache,
             None if model.timeout_ms is None else model.timeout_ms / 1000,
-            Door(self._config.gateways, floor=2 * engines * setup.batching.max_batch),
+            Door(self._config.gateways, floor=2 * engines),  # one in each, one next
             SizesSeen(),
         )
 

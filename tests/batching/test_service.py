@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from batching.service import ServiceTime
+from batching.service import ServiceTime, Spread
 
 
 def test_nothing_known_is_no_time() -> None:
@@ -51,3 +51,13 @@ def test_nine_of_ten_batches_stay_below_what_is_likely() -> None:
         below += number >= 1000 and seconds <= service.likely_s(8)
         service.observe(8, seconds)
     assert below / 5000 == pytest.approx(0.9, abs=0.02)
+
+
+def test_a_spread_follows_what_is_longer_than_expected_and_never_goes_far() -> None:
+    spread = Spread()
+    for _ in range(300):
+        spread.observe(1.0, 1.0)
+    assert spread.factor == pytest.approx(1.0, abs=0.1)
+    for _ in range(100):
+        spread.observe(float("inf"), 1.0)
+    assert spread.factor == 2.0
