@@ -15,8 +15,8 @@ _LARGEST_SPREAD = 2.0  # one stall must neither close the door for long nor make
 class Spread:
     """How far above an expectation nine of ten cases stay: a factor that follows what is observed."""
 
-    def __init__(self, first: float = _FIRST_SPREAD) -> None:
-        self.factor = first
+    def __init__(self) -> None:
+        self.factor = _FIRST_SPREAD
 
     def observe(self, seconds: float, expected_s: float) -> None:
         is_longer = seconds > self.factor * expected_s

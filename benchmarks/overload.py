@@ -2,9 +2,9 @@
 
 MiniLM-L6 in FP32, two gateways, no cache. Capacity is a closed loop of 64 clients; all else is an open loop,
 latencies counted from the time at which a request was to leave. Once with chat messages, where this client
-and HAProxy take a third of two cores to send and refuse ten times the capacity, and once with texts of some
-200 tokens, where the engine has nearly all of them. Then ten thousand requests with callers that leave,
-deadlines that pass and inputs that break the engine, and processes killed.
+and HAProxy take over a quarter of two cores to send and refuse ten times the capacity, and once with texts
+of some 200 tokens, where the engine has nearly all of them. Then ten thousand requests with callers that
+leave, deadlines that pass and inputs that break the engine, and processes killed.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def main() -> int:
         figures += chaos.figures(plan.chaos)
     if "deaths" in parts:
         figures += deaths.figures(plan.deaths)
-    for kind in ("chat", "documents"):
+    for kind in plan.requests:
         if kind in parts:
             with tempfile.TemporaryDirectory() as folder:
                 figures += flood(Path(folder), plan, kind)

@@ -10,6 +10,7 @@ from batching import batcher as batcher_module
 from batching.batcher import Batcher
 from batching.execute import Result, run_group
 from batching.queue import Item
+from batching.service import ServiceTime
 from headrace.config import BatchingConfig
 from headrace.errors import TensorRejected
 from headrace.requests import Ran
@@ -42,8 +43,8 @@ class Gate:
         return run_group(double, SIGNATURE, items)
 
 
-def start(gate: Gate, **options: Any) -> Batcher:
-    return Batcher(SIGNATURE, gate.run, BatchingConfig(**{"grouping": "nearest", **options}))
+def start(gate: Gate, service: ServiceTime | None = None, **options: Any) -> Batcher:
+    return Batcher(SIGNATURE, gate.run, BatchingConfig(**{"grouping": "nearest", **options}), service)
 
 
 def ask(

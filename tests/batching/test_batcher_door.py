@@ -5,9 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from batching.batcher import Batcher
 from batching.service import ServiceTime
-from headrace.config import BatchingConfig
 from headrace.errors import (
     DeadlinePassed,
     EngineFailed,
@@ -79,7 +77,7 @@ def a_second_a_batch() -> ServiceTime:
 
 async def test_what_cannot_meet_its_deadline_is_refused_at_the_door_and_told_when_to_come_again() -> None:
     gate = Gate()
-    batcher = Batcher(SIGNATURE, gate.run, BatchingConfig(grouping="exact", max_batch=1), a_second_a_batch())
+    batcher = start(gate, a_second_a_batch(), grouping="exact", max_batch=1)
     tasks = [ask(batcher, 0.0), ask(batcher, 1.0), ask(batcher, 2.0)]
     await settle()
     with pytest.raises(Overloaded, match="after the request's timeout") as refused:
@@ -93,7 +91,7 @@ async def test_what_cannot_meet_its_deadline_is_refused_at_the_door_and_told_whe
 
 async def test_a_timeout_below_the_engines_own_time_is_told_so_at_once() -> None:
     gate = Gate()
-    batcher = Batcher(SIGNATURE, gate.run, BatchingConfig(grouping="exact"), a_second_a_batch())
+    batcher = start(gate, a_second_a_batch(), grouping="exact")
     batcher._last_end = asyncio.get_running_loop().time()
     with pytest.raises(DeadlinePassed, match=r"takes about 1\.000 s by itself"):
         await ask(batcher, 3.0, timeout_s=0.5)
@@ -102,7 +100,7 @@ async def test_a_timeout_below_the_engines_own_time_is_told_so_at_once() -> None
 
 async def test_a_higher_priority_is_let_in_where_the_usual_one_is_refused() -> None:
     gate = Gate()
-    batcher = Batcher(SIGNATURE, gate.run, BatchingConfig(grouping="exact", max_batch=1), a_second_a_batch())
+    batcher = start(gate, a_second_a_batch(), grouping="exact", max_batch=1)
     tasks = [ask(batcher, float(n)) for n in range(5)]
     await settle()
     urgent = ask(batcher, 9.0, timeout_s=3.0, priority=1)
@@ -116,9 +114,7 @@ async def test_a_higher_priority_is_let_in_where_the_usual_one_is_refused() -> N
 async def test_a_wrong_estimate_does_not_close_the_door_for_good() -> None:
     gate = Gate()
     gate.open.set()
-    batcher = Batcher(
-        SIGNATURE, gate.run, BatchingConfig(grouping="exact"), ServiceTime([(3.0, 100.0), (9.0, 100.0)])
-    )
+    batcher = start(gate, ServiceTime([(3.0, 100.0), (9.0, 100.0)]), grouping="exact")
     for _ in range(3):  # idle for long: the first is let through, and each teaches
         await ask(batcher, 1.0, timeout_s=5.0)
         await learnt()
@@ -129,7 +125,7 @@ async def test_a_wrong_estimate_does_not_close_the_door_for_good() -> None:
 async def test_what_became_too_late_while_it_waited_is_not_run() -> None:
     gate = Gate()
     service = ServiceTime([(3.0, 0.01), (30.0, 0.01)])
-    batcher = Batcher(SIGNATURE, gate.run, BatchingConfig(grouping="exact", max_batch=1), service)
+    batcher = start(gate, service, grouping="exact", max_batch=1)
     busy = ask(batcher, 0.0)
     await settle()
     late = ask(batcher, 1.0, timeout_s=0.05)
@@ -144,8 +140,7 @@ async def test_what_became_too_late_while_it_waited_is_not_run() -> None:
 
 async def test_an_engine_that_hangs_is_noticed_and_its_callers_are_answered() -> None:
     gate = Gate()
-    config = BatchingConfig(grouping="exact", max_batch=1, hang_s=0.01)
-    batcher = Batcher(SIGNATURE, gate.run, config)
+    batcher = start(gate, grouping="exact", max_batch=1, hang_s=0.01)
     inside, waiting = ask(batcher, 0.0), ask(batcher, 1.0)
     await settle()
     assert batcher.hung() is None
@@ -163,7 +158,7 @@ async def test_an_engine_that_hangs_is_noticed_and_its_callers_are_answered() ->
 
 async def test_an_engine_beside_one_that_hangs_finishes_what_it_has() -> None:
     gate = Gate()
-    batcher = Batcher(SIGNATURE, gate.run, BatchingConfig(grouping="exact", max_batch=1))
+    batcher = start(gate, grouping="exact", max_batch=1)
     inside, waiting = ask(batcher, 1.0), ask(batcher, 2.0)
     await settle()
     batcher.abandon("another engine has hung", is_hung=False)
@@ -175,7 +170,7 @@ async def test_an_engine_beside_one_that_hangs_finishes_what_it_has() -> None:
 
 async def test_where_waits_come_out_longer_than_expected_fewer_are_let_in() -> None:
     gate = Gate()
-    batcher = Batcher(SIGNATURE, gate.run, BatchingConfig(grouping="exact", max_batch=1), a_second_a_batch())
+    batcher = start(gate, a_second_a_batch(), grouping="exact", max_batch=1)
     busy = [ask(batcher, 0.0), ask(batcher, 1.0)]
     await settle()
     patient = ask(batcher, 2.0, timeout_s=4.0)  # two seconds to wait, one of its own
@@ -193,7 +188,7 @@ async def test_where_waits_come_out_longer_than_expected_fewer_are_let_in() -> N
 async def test_who_was_let_in_and_expired_has_waited_longer_than_expected() -> None:
     gate = Gate()
     service = ServiceTime([(3.0, 0.04), (30.0, 0.04)])
-    batcher = Batcher(SIGNATURE, gate.run, BatchingConfig(grouping="exact", max_batch=1), service)
+    batcher = start(gate, service, grouping="exact", max_batch=1)
     busy = ask(batcher, 0.0)
     await settle()
     before = batcher._waits.factor
