@@ -282,10 +282,12 @@ class Batcher:
             self._timer = None
         loop = asyncio.get_running_loop()
         estimate = self._service.likely_s
+        # Who is told to wait for full batches gets them; and nothing can be weighed before a batch is known.
+        weighs = self._service.base_s > 0 and not self._max_wait_s
         while self._free:
             now = loop.time()
             self._drop_late(now)
-            group = self._queue.next_group(now, max_wait_s=self._max_wait_s, estimate=estimate)
+            group = self._queue.next_group(now, max_wait_s=self._max_wait_s, estimate=estimate, weighs=weighs)
             if not group:
                 break
             self._start(group, now)

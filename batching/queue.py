@@ -93,6 +93,7 @@ class WaitingQueue:
         max_batch: int,
         max_padding: float,
         max_queue: int,
+        permits: int = 1,
         buckets: Sequence[Sizes] = (),
         oversize: Literal["refuse", "exact"] = "refuse",
     ) -> None:
@@ -102,6 +103,7 @@ class WaitingQueue:
         self._max_batch = max_batch if self._is_batchable else 1
         self._max_padding = max_padding
         self._max_queue = max_queue
+        self._permits = permits
         self._buckets = sorted(buckets, key=lambda sizes: elements(signature.inputs, sizes))
         self._oversize = oversize
         self._line: list[Item] = []  # by turn, as each group is
@@ -119,6 +121,7 @@ class WaitingQueue:
             max_batch=max_batch,
             max_padding=batching.max_padding,
             max_queue=batching.max_queue,
+            permits=batching.permits,
             buckets=batching.buckets if batching.grouping == "buckets" else (),
             oversize=batching.oversize,
         )
@@ -190,14 +193,17 @@ class WaitingQueue:
         """Whose turn it is."""
         return self._line[0] if self._line else None
 
-    def next_group(self, now: float, *, max_wait_s: float, estimate: Estimate) -> list[Item]:
+    def next_group(
+        self, now: float, *, max_wait_s: float, estimate: Estimate, weighs: bool = False
+    ) -> list[Item]:
         """The next request and those that run with it; empty when all should wait for more.
 
         A group leaves when its batch is full, when its first has waited `max_wait_s`, or when waiting
-        longer would miss a deadline. It is only as large as its deadlines allow.
+        longer would miss a deadline. It is only as large as its deadlines allow; with `weighs` also only as
+        large as is a gain to all who wait, by the estimate.
         """
         for first in self._heads(max_wait_s, estimate):
-            batch = self._neighbours(first, now, estimate)
+            batch = self._neighbours(first, now, estimate, weighs)
             if self._leaves_at(first, batch, max_wait_s, estimate) <= now:
                 for item in batch:
                     self._take(item)
@@ -238,7 +244,7 @@ class WaitingQueue:
             return aged
         return min(aged, item.deadline - 2 * estimate(item.length * self._max_batch))
 
-    def _neighbours(self, first: Item, now: float, estimate: Estimate) -> list[Item]:
+    def _neighbours(self, first: Item, now: float, estimate: Estimate, weighs: bool = False) -> list[Item]:
         """Those that leave with `first`, itself among them: next to each other in length."""
         items = self._groups[first.key][: _WINDOW * self._max_batch]
         if first.turn > items[-1].turn:
@@ -248,6 +254,7 @@ class WaitingQueue:
         high = low + 1
         rows, useful, deadline = first.rows, first.rows * first.length, first.deadline
         sizes = dict(first.target or first.sizes)
+        ran_s = estimate(useful)
         while rows < self._max_batch:
             for place in self._by_distance(items, low, high, first.length):
                 item = items[place]
@@ -258,15 +265,28 @@ class WaitingQueue:
                 total = (rows + item.rows) * elements(self._signature.inputs, largest)
                 padding = 1 - (useful + item.rows * item.length) / total if total else 0.0
                 soonest = _sooner(deadline, item.deadline)
-                is_in_time = soonest is None or now + estimate(total) <= soonest
-                if padding <= self._max_padding and is_in_time:
+                longer_s = estimate(total) - ran_s
+                is_in_time = soonest is None or now + ran_s + longer_s <= soonest
+                if padding > self._max_padding or not is_in_time:
+                    continue
+                if not weighs or self._is_a_gain(item, high - low, longer_s, estimate):
                     break
             else:
                 break
             low, high = min(low, place), max(high, place + 1)
             rows, useful, sizes = rows + item.rows, useful + item.rows * item.length, largest
-            deadline = soonest
+            ran_s, deadline = ran_s + longer_s, soonest
         return items[low:high]
+
+    def _is_a_gain(self, item: Item, count: int, longer_s: float, estimate: Estimate) -> bool:
+        """Whether a batch of `count` should take one more, which makes it run for longer.
+
+        Those in it get their answers that much later. The newcomer and all behind get theirs sooner: by what
+        it would take alone, which is the more the longer the line is.
+        """
+        sooner_s = estimate(item.rows * item.length) - longer_s
+        behind = (len(self._line) - count) / self._permits
+        return sooner_s * behind >= longer_s * count
 
     @staticmethod
     def _by_distance(items: list[Item], low: int, high: int, length: int) -> Iterator[int]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 _MEMORY = 0.97  # of the sums at each batch: some thirty batches count
 _QUANTILE = 0.9
+_DISTINCT = 0.01  # of the mean square: where sizes vary by less, they tell nothing of the base
 _STEP = 0.1
 _FIRST_SPREAD = 1.3
 _LARGEST_SPREAD = 2.0  # one stall must neither close the door for long nor make batches small
@@ -71,11 +72,16 @@ class ServiceTime:
         if not self._count:
             return
         variance = self._count * self._xx - self._x * self._x
-        if variance > 1e-9 * self._count * self._xx:  # more than one size was seen
+        if variance > _DISTINCT * self._count * self._xx:
             self.per_element_s = max(0.0, (self._count * self._xy - self._x * self._y) / variance)
             self.base_s = (self._y - self.per_element_s * self._x) / self._count
             if self.base_s >= 0:
                 return
+        elif self.base_s > 0:  # of late one size only: the two terms stay to each other as they were
+            change = self._y / (self._count * self.base_s + self._x * self.per_element_s)
+            self.base_s *= change
+            self.per_element_s *= change
+            return
         # One size only, or larger than in proportion to its size: no base.
         self.base_s = 0.0
         self.per_element_s = self._xy / self._xx if self._xx else 0.0

@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from deployments.cycle import cycle_of
 from headrace.errors import SlowBody, TooLarge
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
-
-_LOOK_S = 0.005  # most answers are faster, and need nobody to look after their callers
 
 
 class ClientLeftError(Exception):
@@ -18,30 +17,38 @@ class ClientLeftError(Exception):
 
 
 class Caller:
-    """Reads the body and notices who leaves; one timer does for both, and a fast answer costs no more.
+    """Reads the body within its limit and its time, and cancels the request of a caller who leaves.
 
     Serve looks after callers, too, with two more tasks for each request; HAProxy tells it not to
-    (`deployments/haproxy.sh`).
+    (`deployments/haproxy_front.cfg`).
     """
 
     def __init__(self, receive: Receive, body_timeout_s: float) -> None:
         self._receive = receive
         self._body_timeout_s = body_timeout_s
-        self._loop = asyncio.get_running_loop()
+        self._cycle = cycle_of(receive)
         self._task = asyncio.current_task()
-        self._started_at = self._loop.time()
-        self._is_read = False
-        self._timer = self._loop.call_later(_LOOK_S, self._look)
-        self._watch: asyncio.Task[None] | None = None
         self.failure: Exception | None = None  # why this request's task was cancelled
 
     def close(self) -> None:
-        self._timer.cancel()
-        if self._watch is not None:
-            self._watch.cancel()
+        if self._cycle is not None:
+            self._cycle.forget()
 
     async def body(self, limit: int) -> bytes:
         """The whole body; TooLarge at the limit, while it is read."""
+        if self._cycle is not None and not self._cycle.more_body:  # it is there already, as most are
+            body = await self._read(limit)
+        else:
+            timer = asyncio.get_running_loop().call_later(self._body_timeout_s, self._end_slow)
+            try:
+                body = await self._read(limit)
+            finally:
+                timer.cancel()
+        if self._cycle is not None:
+            self._cycle.when_left(self._left)
+        return body
+
+    async def _read(self, limit: int) -> bytes:
         chunks: list[bytes] = []
         total = 0
         while True:
@@ -55,22 +62,12 @@ class Caller:
             chunks.append(chunk)
             if not message.get("more_body", False):
                 break
-        self._is_read = True
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    def _look(self) -> None:
-        if self._is_read:
-            self._watch = self._loop.create_task(self._await_leave())
-            return
-        late_s = self._loop.time() - self._started_at - self._body_timeout_s
-        if late_s >= 0:
-            self._end(SlowBody(f"the body did not arrive within {self._body_timeout_s:g} s"))
-        else:
-            self._timer = self._loop.call_later(min(1.0, -late_s), self._look)
+    def _end_slow(self) -> None:
+        self._end(SlowBody(f"the body did not arrive within {self._body_timeout_s:g} s"))
 
-    async def _await_leave(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+    def _left(self) -> None:
         self._end(ClientLeftError())
 
     def _end(self, failure: Exception) -> None:

@@ -15,14 +15,13 @@ from cache.keys import key_of
 from cache.memory import MemoryCache
 from cache.redis import RedisCache
 from cache.responses import ResponseCache
-from deployments import metrics
+from deployments import cycle, metrics
 from deployments.arguments import request_of
 from deployments.backends import Backend, Replicas
 from deployments.door import Door
 from deployments.grpc import GrpcApp, GrpcMethods
 from deployments.http import HttpApp
 from deployments.model import ModelHost
-from deployments.one_write import install as answer_in_one_write
 from deployments.setup import Setup, instances_of, queue_share, setup_of
 from deployments.watch import settle_memory, watch
 from engines.artifact import Artifact, Repository
@@ -68,20 +67,13 @@ def chosen_versions(repository: Repository, model: str, config: ModelConfig) -> 
     return list(config.versions) or there[-1:]
 
 
-def _count(model: str, version: str, seconds: float, tier: str) -> None:
-    tags = {"model": model, "version": version}
-    metrics.histogram(REQUEST_LATENCY).observe(seconds, tags=tags)
-    if tier != "off":
-        metrics.counter(CACHE_REQUESTS).inc(tags={**tags, "tier": tier})
-
-
 class Gateway(GrpcMethods):
     """Answers requests for every configured model, from the cache or from its backend."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it: ready means loaded and warm
         self, config: dict[str, Any]
     ) -> None:
-        answer_in_one_write()
+        cycle.install()
         self._config = Config.model_validate(config)
         self.grpc = GrpcApp(self, self._config.limits)
         self._models: dict[str, dict[str, Served]] = {}
@@ -97,7 +89,7 @@ class Gateway(GrpcMethods):
             (name, v): served.backend for name, all_ in self._models.items() for v, served in all_.items()
         }
         self._tasks = [
-            asyncio.create_task(metrics.report_queues(queues)),
+            asyncio.create_task(metrics.report(queues)),
             asyncio.create_task(watch(self._hosts)),
         ]
         settle_memory()
@@ -149,7 +141,9 @@ class Gateway(GrpcMethods):
             self.count_error(err, request.model, version)
             raise
         outputs = {name: ran.outputs[name] for name in request.outputs} if request.outputs else ran.outputs
-        loop.call_soon(_count, request.model, version, loop.time() - started, ran.timings.tier)
+        metrics.observe(REQUEST_LATENCY, loop.time() - started, (request.model, version))
+        if ran.timings.tier != "off":
+            metrics.count(CACHE_REQUESTS, (request.model, version, ran.timings.tier))
         return InferResponse(request.model, version, outputs, request.id, ran.timings)
 
     async def _at_the_door(self, served: Served, request: InferRequest, started: float) -> Ran:
@@ -220,12 +214,8 @@ class Gateway(GrpcMethods):
 
     def count_error(self, err: HeadraceError, model: str = "", version: str = "") -> None:
         known = self._models.get(model, {})  # labels stay bounded, whatever callers ask for
-        tags = {
-            "model": model if known else "",
-            "version": version if version in known else "",
-            "kind": err.kind,
-        }
-        metrics.counter(ERRORS).inc(tags=tags)
+        labels = (model if known else "", version if version in known else "", err.kind)
+        metrics.count(ERRORS, labels)
 
     def _open_cache(self) -> ResponseCache | None:
         cache = self._config.cache
@@ -239,7 +229,7 @@ class Gateway(GrpcMethods):
                 prefix=cache.prefix,
                 ttl_s=cache.ttl_s,
                 timeout_s=cache.timeout_ms / 1000,
-                on_fault=lambda _: metrics.counter(CACHE_FAULTS).inc(),
+                on_fault=lambda _: metrics.count(CACHE_FAULTS),
             )
         return ResponseCache(memory, shared)
 

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from batching.service import ServiceTime
 from batching.shapes import Sizes, elements
 from deployments import metrics
 from deployments.setup import Setup, setup_of
+from deployments.threads import EngineThreads
 from deployments.watch import settle_memory, watch
 from engines.artifact import Artifact, Repository
 from engines.base import Engine
@@ -46,16 +46,13 @@ class ModelHost:
         self.signature = artifact.manifest.signature
         self.setup = setup
         self._batching = setup.batching
-        self._tags = {"model": artifact.manifest.name, "version": artifact.manifest.version}
-        self._threads = ThreadPoolExecutor(self._batching.permits, thread_name_prefix="engine")
+        self._names = (artifact.manifest.name, artifact.manifest.version)
+        self._threads = EngineThreads(self._batching.permits)
 
     async def start(self) -> None:
         """Load the engine and warm it up, both on the engine's own thread."""
-        loop = asyncio.get_running_loop()
-        self._engine = await loop.run_in_executor(self._threads, load, self.artifact, self.setup.threads)
-        service = await loop.run_in_executor(
-            self._threads, known_times, self._engine, self.artifact, self.setup
-        )
+        self._engine = await self._threads.call(load, self.artifact, self.setup.threads)
+        service = await self._threads.call(known_times, self._engine, self.artifact, self.setup)
         self._lanes = [self._lane(permit) for permit in range(self._batching.permits)]
         self._batcher = Batcher(
             self.signature, self._run_group, self._batching, service, self._observe, self._run_now
@@ -85,34 +82,39 @@ class ModelHost:
     async def close(self) -> None:
         """Answer what was accepted, then let go of the engine."""
         await self._batcher.close()
-        await asyncio.get_running_loop().run_in_executor(self._threads, self._engine.close)
-        self._threads.shutdown(wait=False)
+        await self._threads.call(self._engine.close)
+        self._threads.close()
 
     def _lane(self, permit: int) -> Any:
-        async def run_batch(items: list[Item]) -> list[Result]:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, self._run_now, items)
+        async def run_batch(groups: list[Sequence[Item]]) -> list[list[Result]]:
+            return [await self._threads.call(self._run_now, group) for group in groups]
 
         # The name is the label of Serve's own batch metrics.
-        run_batch.__name__ = f"{self._tags['model']}_{self._tags['version']}_lane{permit}"
-        return serve.batch(max_batch_size=self._batching.max_batch, batch_wait_timeout_s=0)(run_batch)
+        run_batch.__name__ = "{}_{}_lane{}".format(*self._names, permit)
+        lane = serve.batch(
+            max_batch_size=self._batching.max_batch, batch_wait_timeout_s=0, batch_size_fn=_num_rows
+        )
+        return lane(run_batch)
 
     def _run_now(self, items: Sequence[Item]) -> list[Result]:
         return run_group(self._engine.run, self.signature, items)
 
     async def _run_group(self, items: Sequence[Item], permit: int) -> Sequence[Result]:
         if len(items) == 1:  # no batch: Serve's queue would only delay it
-            return await asyncio.get_running_loop().run_in_executor(self._threads, self._run_now, items)
-        lane = self._lanes[permit]
-        results: list[Result] = await asyncio.gather(*(lane(item) for item in items))
+            return await self._threads.call(self._run_now, items)
+        results: list[Result] = await self._lanes[permit](items)
         return results
 
     def _observe(self, batch: Batch, waited_s: float) -> None:
-        tags = {**self._tags, "group": batch.group}
-        metrics.histogram(BATCH_ROWS).observe(batch.rows, tags=tags)
-        metrics.histogram(BATCH_FILL).observe(batch.fill, tags=tags)
-        metrics.histogram(BATCH_WAIT).observe(waited_s, tags=tags)
-        metrics.histogram(BATCH_SERVICE).observe(batch.ran_s, tags=tags)
+        labels = (*self._names, batch.group)
+        metrics.observe(BATCH_ROWS, batch.rows, labels)
+        metrics.observe(BATCH_FILL, batch.fill, labels)
+        metrics.observe(BATCH_WAIT, waited_s, labels)
+        metrics.observe(BATCH_SERVICE, batch.ran_s, labels)
+
+
+def _num_rows(groups: Sequence[Sequence[Item]]) -> int:
+    return sum(item.rows for group in groups for item in group)
 
 
 def known_times(engine: Engine, artifact: Artifact, setup: Setup) -> ServiceTime:
@@ -158,7 +160,7 @@ class ModelReplica:
         self._host = ModelHost(artifact, setup_of(entry, artifact.manifest, entry.replicas, cpu_cores()))
         await self._host.start()
         self._tasks = [
-            asyncio.create_task(metrics.report_queues({(model, version): self._host})),
+            asyncio.create_task(metrics.report({(model, version): self._host})),
             asyncio.create_task(watch([self._host])),
         ]
         settle_memory()

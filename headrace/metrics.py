@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # each is itself only: found by identity, which costs nothing
 class MetricSpec:
     """One metric. Ray's Prometheus port puts `ray_` before the name."""
 

@@ -39,6 +39,8 @@ FLOATS = frozenset({"FP16", "BF16", "FP32", "FP64"})  # numpy does not know that
 
 def dtype_name(array: Array) -> str:
     """The protocol's name of an array's dtype; TensorRejected for one the protocol does not have."""
+    if (name := _NAMES.get(array.dtype)) is not None:
+        return name
     if array.dtype.kind in "SU":
         return "BYTES"
     try:
@@ -95,14 +97,13 @@ class Signature:
 
     def check(self, inputs: TensorMap) -> dict[str, int]:
         """The sizes of the variable dimensions of `inputs`; TensorRejected when they do not fit."""
-        known = {spec.name for spec in self.inputs}
-        if extra := sorted(set(inputs) - known):
-            raise TensorRejected(f"unknown input {extra[0]!r}; this model takes {sorted(known)}")
         sizes: dict[str, int] = {}
         for spec in self.inputs:
             if spec.name not in inputs:
-                raise TensorRejected(f"input '{spec.name}' is missing; this model takes {sorted(known)}")
+                self._check_names(inputs)
             _check_tensor(spec, inputs[spec.name], sizes)
+        if len(inputs) != len(self.inputs):
+            self._check_names(inputs)
         for dim, size in sizes.items():
             limit = self.limits.get(dim)
             if limit is not None and size > limit:
@@ -110,6 +111,13 @@ class Signature:
         for spec in self.inputs:
             _check_values(spec, inputs[spec.name])
         return sizes
+
+    def _check_names(self, inputs: TensorMap) -> None:
+        known = {spec.name for spec in self.inputs}
+        if extra := sorted(set(inputs) - known):
+            raise TensorRejected(f"unknown input {extra[0]!r}; this model takes {sorted(known)}")
+        if missing := sorted(known - set(inputs)):
+            raise TensorRejected(f"input '{missing[0]}' is missing; this model takes {sorted(known)}")
 
     def check_outputs(self, names: tuple[str, ...]) -> None:
         """TensorRejected when a requested output does not exist."""

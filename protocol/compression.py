@@ -17,8 +17,10 @@ def accepted(header: str | None) -> str | None:
 
     What is no weight counts as 0; gzip comes before deflate where both are liked the same.
     """
+    if not header:
+        return None
     weights: dict[str, float] = {}
-    for part in (header or "").split(","):
+    for part in header.split(","):
         name, _, attributes = part.partition(";")
         weights[name.strip().lower()] = _weight(attributes)
     best, most = None, 0.0

@@ -22,6 +22,7 @@ _STEP[list(b"]}")] = -1
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 80
 _REPR.maxlist = 16
+_SHORT = 32  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class Limits:
 
 def shown(value: object) -> str:
     """A caller's value as an error message may show it: its repr, cut short whatever its size."""
+    if type(value) is str and len(value) <= _SHORT:  # names, of which every request has some
+        return repr(value)
     return _REPR.repr(value)
 
 

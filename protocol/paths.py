@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 from urllib.parse import unquote
 
@@ -42,6 +43,7 @@ def parse_path(method: str, path: str) -> Route:
     return route
 
 
+@lru_cache(maxsize=1024)  # few are asked for again and again; what is refused is not kept
 def _route(path: str) -> Route:
     plain = path.removesuffix("/")
     if kind := _FIXED.get(plain):

@@ -20,6 +20,7 @@ def queue(
     max_padding: float = 0.25,
     max_queue: int = 99,
     buckets: tuple[int, ...] = (),
+    permits: int = 1,
 ) -> WaitingQueue:
     return WaitingQueue(
         SIGNATURE,
@@ -27,6 +28,7 @@ def queue(
         max_batch=max_batch,
         max_padding=max_padding,
         max_queue=max_queue,
+        permits=permits,
         buckets=[{"length": length} for length in buckets],
     )
 
@@ -217,6 +219,52 @@ def test_a_neighbour_in_a_hurry_keeps_the_batch_small() -> None:
     waiting = queue(max_batch=4)
     fill(waiting, item(10), item(10, deadline=2.5), item(10), item(10))
     assert len(waiting.next_group(0.0, max_wait_s=0.0, estimate=lambda elements: elements / 10)) == 2
+
+
+def weighed(waiting: WaitingQueue, estimate: Estimate) -> list[int]:
+    """The sizes of the batches in which all that waits leaves."""
+    sizes = []
+    while group := waiting.next_group(0.0, max_wait_s=0.0, estimate=estimate, weighs=True):
+        sizes.append(len(group))
+    return sizes
+
+
+def test_where_a_call_costs_most_batches_are_full() -> None:
+    waiting = queue(max_batch=4)
+    fill(waiting, *(item(10) for _ in range(8)))
+    assert weighed(waiting, lambda elements: 1.0 + elements / 1000) == [4, 4]
+
+
+def test_where_a_call_costs_little_a_batch_is_as_large_as_the_line_behind_it_is_long() -> None:
+    """A tenth of a request's time is the call: of 30, two gain what the first loses, but ten do not."""
+    estimate = lambda elements: 1.0 + elements  # noqa: E731
+    few, many = queue(), queue()
+    fill(few, *(item(10) for _ in range(10)))
+    assert weighed(few, estimate) == [1] * 10
+    fill(many, *(item(10) for _ in range(30)))
+    sizes = weighed(many, estimate)
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] == 3
+    assert sizes[-1] == 1
+
+
+def test_padding_that_costs_more_than_a_call_is_not_made() -> None:
+    waiting = queue(max_padding=1.0)
+    fill(waiting, *(item(length) for length in (10, 12, 10, 12, 10, 12)))
+    costly, cheap = (lambda elements: 1.0 + elements), (lambda elements: 10.0 + elements / 10)
+    group = waiting.next_group(0.0, max_wait_s=0.0, estimate=costly, weighs=True)
+    assert lengths(group) == [10]
+    assert len(waiting.next_group(0.0, max_wait_s=0.0, estimate=cheap, weighs=True)) == 4
+
+
+def test_with_more_permits_fewer_wait_behind_a_batch() -> None:
+    estimate = lambda elements: 5.0 + elements  # noqa: E731
+    sizes = []
+    for permits in (1, 4):
+        waiting = queue(permits=permits)
+        fill(waiting, *(item(10) for _ in range(8)))
+        sizes.append(weighed(waiting, estimate)[0])
+    assert sizes == [3, 1]
 
 
 def test_a_bucket_is_padded_to_its_size_and_never_mixed_with_another() -> None:

@@ -22,6 +22,15 @@ def test_one_size_alone_is_taken_in_proportion() -> None:
     assert ServiceTime([(10, 0.1)] * 3).expected_s(20) == pytest.approx(0.2)
 
 
+def test_where_one_size_comes_for_long_the_base_is_as_it_was_and_follows_the_speed() -> None:
+    service = ServiceTime([(10, 0.012), (80, 0.026)])
+    for seconds in (0.012, 0.006):  # then twice as fast
+        for _ in range(500):
+            service.observe(10, seconds)
+    assert service.expected_s(10) == pytest.approx(0.006, rel=0.05)
+    assert service.base_s / service.expected_s(10) == pytest.approx(10 / 12, rel=0.05)
+
+
 def test_neither_term_goes_below_zero() -> None:
     for points in ([(10, 0.1), (100, 2.0)], [(10, 0.2), (100, 0.1)]):
         service = ServiceTime(points)

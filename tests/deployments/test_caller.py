@@ -1,92 +1,133 @@
-"""A body within its limit and its time, and who leaves while the answer takes time."""
+"""A body within its limit and its time, and who leaves while the answer takes time: over real connections."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+from uvicorn.protocols.http import httptools_impl
 
+from deployments import cycle
 from deployments.caller import Caller, ClientLeftError
 from headrace.errors import SlowBody, TooLarge
+from tests.deployments.listening import listening
+
+WAIT_S = 5.0
+HEAD = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n"
+ANSWER = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
 
 
-def receives(*messages: dict[str, Any]) -> Any:
-    """An ASGI receive: these messages, then silence."""
-    left = list(messages)
-
-    async def receive() -> dict[str, Any]:
-        if not left:
-            await asyncio.Event().wait()
-        return left.pop(0)
-
-    return receive
+@pytest.fixture(autouse=True)
+def installed() -> Iterator[None]:
+    before = httptools_impl.RequestResponseCycle
+    cycle.install()
+    yield
+    httptools_impl.RequestResponseCycle = before  # type: ignore[misc]
 
 
-def part(body: bytes, more: bool = True) -> dict[str, Any]:
-    return {"type": "http.request", "body": body, "more_body": more}
+async def outcome_of(
+    talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    work: Callable[[bytes], Awaitable[None]],
+    limit: int = 99,
+    timeout_s: float = WAIT_S,
+) -> object:
+    """What became of the first request that `talk` makes: its body, or why it ended. `work` is what its
+    answer takes."""
+    outcome: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        caller = Caller(receive, timeout_s)
+        result: object = None
+        try:
+            result = await caller.body(limit)
+            await work(result)
+            await send(ANSWER)
+            await send({"type": "http.response.body", "body": b"ok"})
+        except asyncio.CancelledError:
+            result = caller.failure
+        except (ClientLeftError, TooLarge) as err:
+            result = err
+        finally:
+            caller.close()
+        if not outcome.done():
+            outcome.set_result(result)
+
+    async with listening(app) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await talk(reader, writer)
+        result = await asyncio.wait_for(outcome, WAIT_S)
+        writer.close()
+    return result
 
 
-LEFT = {"type": "http.disconnect"}
+def sends(*parts: bytes, and_leaves: bool = False) -> Any:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for part in parts:
+            writer.write(part)
+            await asyncio.sleep(0.05)
+        if and_leaves:
+            writer.close()
+
+    return talk
 
 
-async def test_a_body_in_parts_is_joined_and_one_part_is_not_copied() -> None:
-    caller = Caller(receives(part(b"ab"), part(b"c", more=False)), 1.0)
-    assert await caller.body(3) == b"abc"
-    caller.close()
-    whole = b"abc"
-    caller = Caller(receives(part(whole, more=False)), 1.0)
-    assert await caller.body(3) is whole
-    caller.close()
+async def nothing(_: bytes) -> None:
+    pass
+
+
+async def forever(_: bytes) -> None:
+    await asyncio.Event().wait()
+
+
+async def test_a_body_is_joined_from_its_parts() -> None:
+    assert await outcome_of(sends(HEAD % 3 + b"abc"), nothing) == b"abc"
+    assert await outcome_of(sends(HEAD % 3, b"ab", b"c"), nothing) == b"abc"
 
 
 async def test_a_body_over_the_limit_is_cut_off_while_it_is_read() -> None:
-    caller = Caller(receives(part(b"ab"), part(b"cd")), 1.0)
-    with pytest.raises(TooLarge, match="limit of 3 bytes"):
-        await caller.body(3)
-    caller.close()
+    result = await outcome_of(sends(HEAD % 1000, b"ab", b"cd"), nothing, limit=3)
+    assert isinstance(result, TooLarge)
+    assert "limit of 3 bytes" in str(result)
 
 
 async def test_who_leaves_within_the_body_is_no_failure_of_ours() -> None:
-    caller = Caller(receives(part(b"ab"), LEFT), 1.0)
-    with pytest.raises(ClientLeftError):
-        await caller.body(3)
-    caller.close()
+    result = await outcome_of(sends(HEAD % 3 + b"ab", and_leaves=True), nothing)
+    assert isinstance(result, ClientLeftError)
 
 
 async def test_a_body_that_does_not_come_ends_the_request() -> None:
-    async def request() -> None:
-        caller = Caller(receives(part(b"ab")), 0.02)
-        try:
-            await caller.body(99)
-        except asyncio.CancelledError:
-            assert isinstance(caller.failure, SlowBody)
-            raise
-
-    with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(asyncio.create_task(request()), 5)
+    assert isinstance(await outcome_of(sends(HEAD % 3 + b"ab"), nothing, timeout_s=0.02), SlowBody)
 
 
-async def test_who_leaves_while_the_answer_takes_time_cancels_it() -> None:
-    failures: list[Exception | None] = []
-
-    async def request() -> None:
-        caller = Caller(receives(part(b"ab", more=False), LEFT), 1.0)
-        await caller.body(99)
-        try:
-            await asyncio.Event().wait()
-        finally:
-            failures.append(caller.failure)
-
-    with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(asyncio.create_task(request()), 5)
-    assert isinstance(failures[0], ClientLeftError)
+@pytest.mark.parametrize("size", [3, 1 << 20], ids=["small", "large enough to pause reading"])
+async def test_who_leaves_while_the_answer_takes_time_cancels_it(size: int) -> None:
+    talk = sends(HEAD % size + b"x" * size, and_leaves=True)
+    assert isinstance(await outcome_of(talk, forever, limit=size), ClientLeftError)
 
 
-async def test_a_fast_answer_leaves_nothing_running() -> None:
-    before = len(asyncio.all_tasks())
-    caller = Caller(receives(part(b"ab", more=False), LEFT), 1.0)
-    await caller.body(99)
-    caller.close()
-    await asyncio.sleep(0.02)
-    assert len(asyncio.all_tasks()) == before
+async def test_who_leaves_just_before_the_answer_is_looked_for_cancels_it_too() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD % 3 + b"abc")
+        writer.close()
+
+    assert isinstance(await outcome_of(talk, forever), ClientLeftError)
+
+
+async def test_who_leaves_after_the_answer_cancels_nothing() -> None:
+    """The task of a request that was answered may be at work for Serve still."""
+    tasks: list[asyncio.Task[Any] | None] = []
+
+    async def work(_: bytes) -> None:
+        tasks.append(asyncio.current_task())
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(2):  # on one connection
+            writer.write(HEAD % 3 + b"abc")
+            assert b"200 OK" in await reader.readuntil(b"ok")
+        writer.close()
+        await asyncio.sleep(0.05)
+
+    assert await outcome_of(talk, work) == b"abc"
+    assert [task is not None and task.cancelling() for task in tasks] == [0, 0]

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from uvicorn import Config
 from uvicorn.protocols.http import httptools_impl
-from uvicorn.server import ServerState
 
-from deployments import one_write
+from deployments import cycle
+from tests.deployments.listening import App, listening
 
-App = Callable[[Any, Any, Any], Awaitable[None]]
 HEAD_END = b"\r\n\r\n"
 
 
 @pytest.fixture(autouse=True)
 def installed() -> Iterator[None]:
     before = httptools_impl.RequestResponseCycle
-    one_write.install()
+    cycle.install()
     yield
     httptools_impl.RequestResponseCycle = before  # type: ignore[misc]
 
@@ -63,25 +61,14 @@ class Recorder:
 async def ask(app: App, method: str = "GET", times: int = 1) -> tuple[list[bytes], bytes]:
     """The writes that answer `times` requests on one connection, and what the client read."""
     writes: list[bytes] = []
-    config = Config(app, lifespan="off", access_log=False, log_config=None)
-    config.load()
-
-    class Protocol(httptools_impl.HttpToolsProtocol):
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(Recorder(transport, writes))  # type: ignore[arg-type]
-
-    server = await asyncio.get_running_loop().create_server(
-        lambda: Protocol(config, ServerState(), {}), "127.0.0.1", 0
-    )
-    port = server.sockets[0].getsockname()[1]
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    for _ in range(times - 1):
-        writer.write(f"{method} / HTTP/1.1\r\nhost: x\r\n\r\n".encode())
-        await asyncio.sleep(0.05)
-    writer.write(f"{method} / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
-    read = await asyncio.wait_for(reader.read(), 5)
-    writer.close()
-    server.close()
+    async with listening(app, lambda transport: Recorder(transport, writes)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(times - 1):
+            writer.write(f"{method} / HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+            await asyncio.sleep(0.05)
+        writer.write(f"{method} / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+        read = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
     return writes, read
 
 
