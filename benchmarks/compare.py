@@ -24,7 +24,8 @@ from headrace.tensors import Array
 
 CLIENTS = 64
 OPEN_SHARE = 0.8  # of a server's own closed-loop throughput
-OPEN_COLUMNS = ("open, P50 ms", "P99 ms", "failed")
+SAME_SHARE = 0.8  # of the median server's throughput, for an open loop at one rate for all
+OPEN_COLUMNS = ("open, P50 ms", "P99 ms")
 CHECKED = 32  # answers of each server compared with the engine's
 
 
@@ -55,7 +56,9 @@ class Measured:
     offered: list[float] = field(default_factory=list)  # requests/s, open loop
     open_p50s: list[float] = field(default_factory=list)
     open_p99s: list[float] = field(default_factory=list)
-    open_failed: list[float] = field(default_factory=list)  # requests
+    same_p50s: list[float] = field(default_factory=list)  # ms, at the rate that is the same for all
+    same_p99s: list[float] = field(default_factory=list)
+    open_failed: list[float] = field(default_factory=list)  # requests, in both open loops
     late: list[float] = field(default_factory=list)  # ms, the client's own delay, 99th percentile
 
     @property
@@ -69,10 +72,13 @@ def compare(
     plan: Plan,
     progress: Progress,
     with_ceiling: bool = True,
-) -> list[Measured]:
-    """Every contender that can be had here at its best set-up, then the engine's ceilings."""
+) -> tuple[list[Measured], float]:
+    """Every contender that can be had here at its best set-up, then the engine's ceilings; and the rate of
+    the open loop that is the same for all."""
     expected = task.answers(CHECKED)
-    tuned = list(_tuned(task, contenders, plan, progress))
+    found = list(_tuned(task, contenders, plan, progress))
+    same_rate = SAME_SHARE * middle([rate for _, _, rate in found]) if found else 0.0
+    tuned = [(contender, setup) for contender, setup, _ in found]
     results = [Measured(contender.key, contender.name, setup) for contender, setup in tuned]
     engine = [Measured("ceiling", way.name, way.setup) for way in ceiling.ways(plan.is_quick)]
     engine = engine if with_ceiling else []
@@ -81,7 +87,7 @@ def compare(
         for (contender, setup), result in zip(tuned, results, strict=True):
             progress.update(turns, description=f"{contender.name}, {setup}")
             try:
-                _measure(task, contender, setup, result, plan, expected)
+                _measure(task, contender, setup, result, plan, expected, same_rate)
             except EngineUnavailable as err:
                 _leave_out(contender, setup, err)
             progress.update(turns, advance=1)
@@ -93,18 +99,16 @@ def compare(
             progress.update(turns, advance=1)
     names = dict.fromkeys(result.name for result in engine)
     best = [max((r for r in engine if r.name == name), key=lambda r: r.rate) for name in names]
-    return [*(result for result in results if result.rates), *best]
+    return [*(result for result in results if result.rates), *best], same_rate
 
 
 def _tuned(
     task: Task, contenders: Sequence[Contender], plan: Plan, progress: Progress
-) -> Iterable[tuple[Contender, Setup]]:
-    """Each contender with the set-up that is fastest in a short run, those that do not run here left out."""
+) -> Iterable[tuple[Contender, Setup, float]]:
+    """Each contender with the set-up that is fastest in a short run, and its requests/s there; those that do
+    not run here are left out."""
     for contender in contenders:
         setups = contender.setups[-1:] if plan.is_quick else contender.setups
-        if len(setups) == 1:
-            yield contender, setups[0]
-            continue
         row = progress.add_task(f"{contender.name}: set-ups", total=len(setups))
         rates: dict[Setup, float] = {}
         for setup in setups:
@@ -114,7 +118,8 @@ def _tuned(
                 progress.console.print(f"{contender.name}, {setup}: {load.per_second:.0f} requests/s")
             progress.update(row, advance=1)
         if rates:
-            yield contender, max(rates, key=lambda setup: rates[setup])
+            best = max(rates, key=lambda setup: rates[setup])
+            yield contender, best, rates[best]
 
 
 def _try(task: Task, contender: Contender, setup: Setup, plan: Plan) -> Load | None:
@@ -133,7 +138,13 @@ def _leave_out(contender: Contender, setup: Setup, err: EngineUnavailable) -> No
 
 
 def _measure(
-    task: Task, contender: Contender, setup: Setup, result: Measured, plan: Plan, expected: Sequence[Array]
+    task: Task,
+    contender: Contender,
+    setup: Setup,
+    result: Measured,
+    plan: Plan,
+    expected: Sequence[Array],
+    same_rate: float,
 ) -> None:
     requests = contender.requests(task)
     with contender.serving(task, setup) as port:
@@ -142,20 +153,27 @@ def _measure(
         load = _closed(port, requests[: plan.requests])
         if load.num_failed:
             raise SystemExit(f"{contender.name}: {load.num_failed} requests failed; its rate means nothing")
-        rate = OPEN_SHARE * load.per_second
-        offered: OpenLoad = uvloop.run(open_loop(HOST, port, requests[: plan.requests], rate))
+        offered = _open(port, requests[: plan.requests], OPEN_SHARE * load.per_second)
+        same = _open(port, requests[: plan.requests], same_rate)
     result.rates.append(load.per_second)
     result.p50s.append(load.percentile_ms(50))
     result.p99s.append(load.percentile_ms(99))
     result.offered.append(offered.per_second)
     result.open_p50s.append(offered.percentile_ms(50))
     result.open_p99s.append(offered.percentile_ms(99))
-    result.open_failed.append(offered.num_failed)
+    result.same_p50s.append(same.percentile_ms(50))
+    result.same_p99s.append(same.percentile_ms(99))
+    result.open_failed.append(offered.num_failed + same.num_failed)
     result.late.append(offered.late_ms(99))
 
 
 def _closed(port: int, requests: Sequence[bytes]) -> Load:
     load: Load = uvloop.run(closed_loop(HOST, port, requests, CLIENTS))
+    return load
+
+
+def _open(port: int, requests: Sequence[bytes], rate: float) -> OpenLoad:
+    load: OpenLoad = uvloop.run(open_loop(HOST, port, requests, rate))
     return load
 
 
@@ -168,17 +186,24 @@ def _check(contender: Contender, load: Load, expected: Sequence[Array]) -> None:
         raise SystemExit(f"{contender.name}: {wrong} of {len(expected)} answers are not the engine's")
 
 
-def show(title: str, results: Sequence[Measured]) -> None:
+def show(title: str, results: Sequence[Measured], same_rate: float) -> None:
     """The servers side by side."""
-    table = Table("", "set-up", "requests/s", "P50 ms", "P99 ms", *OPEN_COLUMNS, title=title)
+    same = (f"{same_rate:.0f}/s, P50 ms", "P99 ms")
+    table = Table("", "set-up", "requests/s", "P50 ms", "P99 ms", *OPEN_COLUMNS, *same, "failed", title=title)
     for result in results:
-        served = bool(result.p50s)
-        latencies = (result.p50s, result.p99s, result.open_p50s, result.open_p99s)
-        told = [f"{middle(values):.1f}" if served else "" for values in latencies]
-        failed = f"{sum(result.open_failed):.0f}" if served else ""
+        latencies = (
+            (result.p50s, result.p99s),
+            (result.open_p50s, result.open_p99s),
+            (result.same_p50s, result.same_p99s),
+        )
+        told = [f"{middle(values):.1f}" if values else "" for pair in latencies for values in pair]
+        failed = f"{sum(result.open_failed):.0f}" if result.p50s else ""
         table.add_row(result.name, str(result.setup), f"{result.rate:.0f}", *told, failed)
-    table.caption = f"open: an open loop at {OPEN_SHARE:.0%} of the server's own requests/s"
-    Console(width=140).print(table)
+    table.caption = (
+        f"open: an open loop at {OPEN_SHARE:.0%} of the server's own requests/s, then at {same_rate:.0f}/s, "
+        f"{SAME_SHARE:.0%} of the median server's"
+    )
+    Console(width=150).print(table)
 
 
 def figures(results: Sequence[Measured], bounds: Sequence[tuple[str, str, str]]) -> list[Figure]:

@@ -56,10 +56,11 @@ def run(contest: Contest, description: str | None) -> int:
         progress = stack.enter_context(bars())
         task, ours = contest.prepare(work, progress, plan.requests)
         found = [contender for contender in (*others(), *ours) if contender.key in wanted]
-        results = compare.compare(task, found, plan, progress, with_ceiling="ceiling" in wanted)
-    compare.show(contest.title, results)
+        results, same_rate = compare.compare(task, found, plan, progress, with_ceiling="ceiling" in wanted)
+    compare.show(contest.title, results, same_rate)
     details = {
         "plan": asdict(plan),
+        "same_rate": same_rate,
         "servers": [{**asdict(result), "setup": str(result.setup)} for result in results],
     }
     return finish(compare.figures(results, contest.bounds), options.json, details)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from batching.execute import Answer, RunEngine, run_group
 from batching.queue import Item, WaitingQueue
+from batching.service import ServiceTime
 from headrace.config import BatchingConfig
 from headrace.tensors import Signature, TensorMap
 
@@ -38,6 +39,7 @@ def saturate(
     What the engine raises for a request is raised here.
     """
     queue = WaitingQueue.of(signature, batching, batching.max_batch)
+    service = ServiceTime()
     sizes = {id(inputs): signature.check(inputs) for inputs in requests}
     coming = itertools.cycle(requests)
     rows = batches = useful = elements = 0
@@ -46,13 +48,14 @@ def saturate(
         for inputs in itertools.islice(coming, waiting - len(queue)):
             found = sizes[id(inputs)]
             queue.add(Item(inputs, (), found, found.get("batch", 1), now, None, None))
-        group = queue.next_group(now, max_wait_s=0.0, estimate=lambda _: 0.0)
+        group = queue.next_group(now, max_wait_s=0.0, estimate=service.likely_s, weighs=service.base_s > 0)
         first = None
         for result in run_group(run, signature, group):
             if not isinstance(result, Answer):
                 raise result
             first = first or result.batch
         assert first is not None
+        service.observe(first.elements, first.ran_s)
         rows, batches = rows + first.rows, batches + 1
         useful, elements = useful + first.useful, elements + first.elements
         now = clock()

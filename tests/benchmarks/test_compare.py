@@ -15,14 +15,18 @@ PLAN = Plan(repeats=2, requests=80, tuning=40, warm=32)
 def test_set_ups_that_do_not_run_are_left_out_and_the_best_is_measured(
     task: Task, small: Small, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    results = compare(task, [small()], PLAN, Progress(disable=True), with_ceiling=False)
+    results, same_rate = compare(task, [small()], PLAN, Progress(disable=True), with_ceiling=False)
+    assert same_rate > 0
     assert [(result.name, result.setup) for result in results] == [("small", SETUPS[0])]
     (result,) = results
-    assert len(result.rates) == len(result.p99s) == len(result.open_p99s) == PLAN.repeats
+    measured = (result.rates, result.p99s, result.open_p99s, result.same_p99s)
+    assert [len(values) for values in measured] == [PLAN.repeats] * len(measured)
     assert result.open_failed == [0, 0]
     assert "batches of 16, is left out" in capsys.readouterr().err
-    show("a test", results)
-    assert "1 x 1 threads, no batching" in capsys.readouterr().out
+    show("a test", results, same_rate)
+    told = capsys.readouterr().out
+    assert "1 x 1 threads, no batching" in told
+    assert f"{same_rate:.0f}/s, P50 ms" in told
 
 
 def test_wrong_answers_end_it(task: Task, small: Small) -> None:
