@@ -6,12 +6,13 @@ import asyncio
 import contextvars
 import logging
 import math
+import threading
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from batching.execute import Answer, Batch, Result
+from batching.parts import in_parts
 from batching.queue import DEFAULT_LEVEL, Item, WaitingQueue, level_of
 from batching.service import ServiceTime, Spread
 from batching.shapes import Sizes, can_pad
@@ -45,14 +46,15 @@ RunNow = Callable[[Sequence[Item]], Sequence[Result]]
 OnBatch = Callable[[Batch, float], None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
+@dataclass(slots=True)
+class Run:
     """A group in the engine."""
 
     items: Sequence[Item]
     started_at: float
     expected_s: float
     likely_s: float
+    is_over: bool = False  # and its permit is another's
 
 
 class Batcher:
@@ -60,6 +62,10 @@ class Batcher:
 
     All groups share the permits. Every accepted request gets an answer: its outputs, its own
     error, or DeadlinePassed. What cannot be answered before its deadline is refused at once.
+
+    All of it happens on the event loop, but a thread that has run a group takes the next one itself
+    (`follow`): by way of the loop, which has answers to send and requests to read, the engine would wait for
+    milliseconds.
     """
 
     def __init__(
@@ -83,18 +89,22 @@ class Batcher:
         self._max_wait_s = config.max_wait_ms / 1000
         self._service = service or ServiceTime()
         self._waits = Spread()
+        self._lock = threading.RLock()  # for what waits, what runs and the permits
         self._queue = WaitingQueue.of(signature, config, config.max_batch)
         self._free = list(range(config.permits))
-        self._runs: dict[int, _Run] = {}  # by permit
+        self._runs: dict[int, Run] = {}  # by permit
         self._last_end = -math.inf
         self._fill = 1.0  # of the latest batches
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._following = 0  # groups whose thread took them itself, and which are not answered yet
+        self._ended = asyncio.Event()
         self._closed = ""  # why nothing more is taken
 
     @property
     def num_waiting_rows(self) -> int:
-        return self._queue.num_rows
+        with self._lock:
+            return self._queue.num_rows
 
     async def submit(
         self,
@@ -124,36 +134,27 @@ class Batcher:
         wait_s = self._admit(sizes, deadline, priority)
         if is_whole:
             return await self._submit_part(inputs, sizes, outputs, deadline, priority, wait_s)
-        starts = iter(range(0, rows, self._max_batch))
-        parts: dict[int, Ran] = {}
 
-        async def run_parts() -> None:
-            for start in starts:
-                part = {name: array[start : start + self._max_batch] for name, array in inputs.items()}
-                part_sizes = {**sizes, "batch": min(self._max_batch, rows - start)}
-                parts[start] = await self._submit_part(part, part_sizes, outputs, deadline, priority)
+        async def run_part(part: TensorMap, part_sizes: Sizes) -> Ran:
+            return await self._submit_part(part, part_sizes, outputs, deadline, priority)
 
-        runners = [asyncio.create_task(run_parts()) for _ in range(2 * self._permits)]
-        try:
-            await asyncio.gather(*runners)
-        finally:
-            for task in runners:  # the first error is the request's; what still waits need not run
-                task.cancel()
-        return _joined([parts[start] for start in sorted(parts)])
+        return await in_parts(run_part, inputs, sizes, self._max_batch, at_once=2 * self._permits)
 
     def wait_s(self, priority: int = DEFAULT_LEVEL) -> float:
         """How long a request that comes now waits for its turn, as far as batches are known."""
         now = asyncio.get_running_loop().time()
-        rows, elements = self._queue.ahead_of(priority)
+        with self._lock:
+            rows, elements = self._queue.ahead_of(priority)
+            ends = [run.started_at + run.expected_s - now for run in self._runs.values()]
+            runs_s = 0.0 if self._free else max(0.0, min(ends))
         batches = math.ceil(rows / self._max_batch)
         work_s = batches * self._service.base_s + elements / self._fill * self._service.per_element_s
-        ends = [run.started_at + run.expected_s - now for run in self._runs.values()]
-        return (0.0 if self._free else max(0.0, min(ends))) + work_s / self._permits
+        return runs_s + work_s / self._permits
 
     def hung(self) -> float | None:
         """The seconds that a batch has run for, when that is far more than it can need."""
         now = asyncio.get_running_loop().time()
-        for run in self._runs.values():
+        for run in list(self._runs.values()):
             ran_s = now - run.started_at
             if ran_s > max(self._hang_s, _HANG_FACTOR * run.likely_s):
                 return ran_s
@@ -162,18 +163,20 @@ class Batcher:
     def abandon(self, why: str, *, is_hung: bool) -> None:
         """What waits or comes may go elsewhere, what it holds has failed if it hung."""
         self._closed = why
-        for run in self._runs.values() if is_hung else ():
+        for run in list(self._runs.values()) if is_hung else ():
             self._settle(run.items, [EngineFailed(why) for _ in run.items])
-        while (item := self._queue.first()) is not None:
-            self._refuse(item, EngineUnavailable(why))
+        with self._lock:
+            while (item := self._queue.first()) is not None:
+                self._refuse(item, EngineUnavailable(why))
 
     async def close(self) -> None:
         """Refuse new requests and finish those that were accepted."""
         self._closed = self._closed or "this replica is shutting down; try again"
         self._max_wait_s = 0.0
         self._pump()
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while self._tasks or self._following:
+            self._ended.clear()
+            await (asyncio.wait(self._tasks) if self._tasks else self._ended.wait())
 
     def _is_quick(self, rows: int, sizes: Sizes) -> bool:
         """Whether this request, with nothing before it, is best run where it is."""
@@ -207,7 +210,8 @@ class Batcher:
         if deadline is None or (self._is_stale(now) and not len(self._queue)):
             return 0.0
         rows = sizes.get("batch", 1)
-        ahead, _ = self._queue.ahead_of(priority)
+        with self._lock:
+            ahead, _ = self._queue.ahead_of(priority)
         own_s = self._service.likely_s(min(self._max_batch, ahead + rows) * length)
         more = math.ceil(rows / self._max_batch) - 1
         own_s += more * self._service.expected_s(self._max_batch * length) / self._permits
@@ -239,7 +243,7 @@ class Batcher:
         priority: int,
         expected_wait_s: float = 0.0,
     ) -> Ran:
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         now = loop.time()
         reply: asyncio.Future[Answer] = loop.create_future()
         rows = sizes.get("batch", 1)
@@ -248,11 +252,12 @@ class Batcher:
         try:
             if deadline is not None:
                 alarm = loop.call_at(deadline, self._expire, item)
-            self._queue.add(item)
+            with self._lock:
+                self._queue.add(item)
             self._pump()
             answer = await reply
         finally:
-            self._queue.discard(item)  # the caller left: nothing of it is left to run
+            self._discard(item)  # the caller left: nothing of it is left to run
             if alarm is not None:
                 alarm.cancel()
         ran_s = answer.batch.ran_s
@@ -264,6 +269,11 @@ class Batcher:
             self._learn_wait(item, math.inf)
         self._refuse(item, DeadlinePassed("the request's timeout passed before its answer"))
 
+    def _expire_late(self, items: Sequence[Item]) -> None:
+        for item in items:
+            self._learn_wait(item, math.inf)
+            self._refuse(item, DeadlinePassed("the request's timeout passed before its answer"))
+
     def _learn_wait(self, item: Item, waited_s: float) -> None:
         """From waits that could have become too long: short ones differ from what was expected by more."""
         if item.deadline is None:
@@ -272,8 +282,50 @@ class Batcher:
             self._waits.observe(waited_s, item.expected_wait_s)
 
     def _refuse(self, item: Item, err: HeadraceError) -> None:
-        self._queue.discard(item)
+        self._discard(item)
         item.settle(err)
+
+    def _discard(self, item: Item) -> None:
+        if item.is_waiting:
+            with self._lock:
+                self._queue.discard(item)
+
+    def follow(self, permit: int) -> Run | None:
+        """On the thread that has run the permit's group: the next one, for `go_on`. When there is none, the
+        permit is free."""
+        with self._lock:
+            now = time.monotonic()  # the event loop's clock
+            self._runs.pop(permit).is_over = True
+            late = self._late(now)
+            group = self._next_group(now)
+            if group:
+                self._runs[permit] = self._begun(group, now)
+                self._following += 1
+            else:
+                self._free.append(permit)
+            run = self._runs.get(permit)
+        if late:
+            self._loop.call_soon_threadsafe(self._expire_late, late)
+        return run
+
+    def go_on(self, permit: int, run: Run | None, run_now: RunNow) -> None:
+        """On the same thread, once the former answers are on their way: that group and all that follow."""
+        while run is not None:
+            results: Sequence[Result]
+            try:
+                results = run_now(run.items)
+            except Exception as err:
+                results = _failed(run.items, err)
+            after = self.follow(permit)
+            self._loop.call_soon_threadsafe(self._followed, run, results)
+            run = after
+
+    def _followed(self, run: Run, results: Sequence[Result]) -> None:
+        with self._lock:
+            self._following -= 1
+        self._answer(run, results)
+        self._ended.set()
+        self._pump()
 
     def _pump(self) -> None:
         """Start as many groups as there are permits and reasons to go."""
@@ -281,73 +333,89 @@ class Batcher:
             self._timer.cancel()
             self._timer = None
         loop = asyncio.get_running_loop()
-        estimate = self._service.likely_s
+        with self._lock:
+            while self._free:
+                now = loop.time()
+                self._expire_late(self._late(now))
+                group = self._next_group(now)
+                if not group:
+                    break
+                self._start(group, now)
+            if self._free and len(self._queue):
+                due = self._queue.due_at(
+                    loop.time(), max_wait_s=self._max_wait_s, estimate=self._service.likely_s
+                )
+                if due is not None:
+                    self._timer = loop.call_at(max(due, loop.time() + _TICK_S), self._pump)
+
+    def _next_group(self, now: float) -> list[Item]:
         # Who is told to wait for full batches gets them; and nothing can be weighed before a batch is known.
         weighs = self._service.base_s > 0 and not self._max_wait_s
-        while self._free:
-            now = loop.time()
-            self._drop_late(now)
-            group = self._queue.next_group(now, max_wait_s=self._max_wait_s, estimate=estimate, weighs=weighs)
-            if not group:
-                break
-            self._start(group, now)
-        if self._free and len(self._queue):
-            due = self._queue.due_at(loop.time(), max_wait_s=self._max_wait_s, estimate=estimate)
-            if due is not None:
-                self._timer = loop.call_at(max(due, loop.time() + _TICK_S), self._pump)
+        return self._queue.next_group(
+            now, max_wait_s=self._max_wait_s, estimate=self._service.likely_s, weighs=weighs
+        )
 
-    def _drop_late(self, now: float) -> None:
-        """What could only be answered after its deadline must not take the time of others."""
+    def _late(self, now: float) -> list[Item]:
+        """Taken out of the queue: what could only be answered after its deadline must not take the time of
+        others."""
+        late: list[Item] = []
         if self._is_stale(now):
-            return
+            return late
         while (first := self._queue.first()) is not None and first.deadline is not None:
             if now + self._service.expected_s(first.rows * first.length) <= first.deadline:
-                return
-            self._expire(first)
+                break
+            self._queue.discard(first)
+            late.append(first)
+        return late
+
+    def _begun(self, group: Sequence[Item], now: float) -> Run:
+        rows = sum(item.rows for item in group)
+        elements = rows * max(item.length for item in group)
+        return Run(group, now, self._service.expected_s(elements), self._service.likely_s(elements))
 
     def _start(self, group: list[Item], now: float) -> None:
         permit = self._free.pop()
-        for item in group:
-            self._learn_wait(item, now - item.entered_at)
-        rows = sum(item.rows for item in group)
-        elements = rows * max(item.length for item in group)
-        expected_s, likely_s = self._service.expected_s(elements), self._service.likely_s(elements)
-        self._runs[permit] = _Run(group, now, expected_s, likely_s)
+        run = self._runs[permit] = self._begun(group, now)
         # A context of its own: what belongs to the request that happened to come last
         # (its trace, its cancellation) must not belong to the whole group.
         task = asyncio.get_running_loop().create_task(
-            self._execute(group, permit), context=contextvars.Context()
+            self._execute(run, permit), context=contextvars.Context()
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _execute(self, group: list[Item], permit: int) -> None:
+    async def _execute(self, run: Run, permit: int) -> None:
         results: Sequence[Result] = []
         try:
-            results = await self._run(group, permit)
+            results = await self._run(run.items, permit)
         except BaseException as err:
-            _log.exception("a group could not be run")
-            failure = EngineFailed("the batch could not be run; the server's log says why")
-            failure.__cause__ = err
-            results = [failure] * len(group)
+            results = _failed(run.items, err)
             if not isinstance(err, Exception):
                 raise
         finally:
             try:
-                self._finish(permit, results)
+                self._finish(run, permit, results)
             finally:
                 self._pump()
 
-    def _finish(self, permit: int, results: Sequence[Result]) -> None:
-        """Answer a group and give its permit back."""
-        run = self._runs.pop(permit)
-        self._free.append(permit)
-        self._last_end = asyncio.get_running_loop().time()
+    def _finish(self, run: Run, permit: int, results: Sequence[Result]) -> None:
+        """Answer a group and give its permit back, unless its thread has done so."""
+        with self._lock:
+            if not run.is_over:
+                del self._runs[permit]
+                self._free.append(permit)
+        self._answer(run, results)
+
+    def _answer(self, run: Run, results: Sequence[Result]) -> None:
+        loop = asyncio.get_running_loop()
+        self._last_end = loop.time()
         assert len(results) == len(run.items)
         self._settle(run.items, results)
+        for item in run.items:
+            self._learn_wait(item, run.started_at - item.entered_at)
         waited_s = run.started_at - min(item.entered_at for item in run.items)
         # Once the answers have left: those who wait for them come first.
-        asyncio.get_running_loop().call_later(_LEARN_S, self._learn, results, waited_s)
+        loop.call_later(_LEARN_S, self._learn, results, waited_s)
 
     @staticmethod
     def _settle(group: Sequence[Item], results: Sequence[Result]) -> None:
@@ -362,23 +430,16 @@ class Batcher:
             self._on_batch(batch, waited_s)
 
 
+def _failed(items: Sequence[Item], err: BaseException) -> list[Result]:
+    _log.error("a group could not be run", exc_info=err)
+    failure = EngineFailed("the batch could not be run; the server's log says why")
+    failure.__cause__ = err
+    return [failure] * len(items)
+
+
 def _check_grouping(config: BatchingConfig, signature: Signature) -> None:
     if config.grouping in ("nearest", "buckets") and not can_pad(signature):
         raise ConfigRejected(
             f"grouping '{config.grouping}' pads inputs and cuts outputs back, but an output of this model "
             "has a variable dimension that no input has; use grouping 'exact'"
         )
-
-
-def _joined(parts: Sequence[Ran]) -> Ran:
-    """The answer to a request that ran in parts."""
-    outputs = {name: np.concatenate([part.outputs[name] for part in parts]) for name in parts[0].outputs}
-    timings = [part.timings for part in parts]
-    return Ran(
-        outputs,
-        Timings(
-            queued_s=timings[0].queued_s,
-            ran_s=sum(entry.ran_s for entry in timings),
-            batch_rows=max(entry.batch_rows for entry in timings),
-        ),
-    )

@@ -12,8 +12,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from batching.batcher import Batcher
 from batching.execute import Result, run_group
 from batching.queue import Item
 from benchmarks.figures import Figure
+from deployments.threads import EngineThreads, Unfinished
 from engines.artifact import Repository
 from engines.base import Engine
 from engines.load import load
@@ -108,7 +109,7 @@ async def _run(engine: Engine, requests: int) -> Tally:
     tally = Tally()
     loop = asyncio.get_running_loop()
     rng = random.Random(7)
-    threads = ThreadPoolExecutor(2)
+    threads = EngineThreads(2)
     decided = threading.local()  # when it was looked at who still waits, for the batch of this thread
 
     def clock() -> float:
@@ -120,8 +121,16 @@ async def _run(engine: Engine, requests: int) -> Tally:
             tally.started[number] = decided.at
         return engine.run(batch, outputs)
 
-    async def run_items(items: Sequence[Item], _permit: int) -> Sequence[Result]:
-        return await loop.run_in_executor(threads, run_group, run, SIGNATURE, items, clock)
+    def run_now(items: Sequence[Item]) -> Sequence[Result]:
+        return run_group(run, SIGNATURE, items, clock)
+
+    def run_on(items: Sequence[Item], permit: int) -> Unfinished:
+        results = run_now(items)
+        return Unfinished(results, partial(batcher.go_on, permit, batcher.follow(permit), run_now))
+
+    async def run_items(items: Sequence[Item], permit: int) -> Sequence[Result]:
+        found: Sequence[Result] = await threads.call(run_on, items, permit)
+        return found
 
     batcher = Batcher(SIGNATURE, run_items, BatchingConfig(grouping="exact", max_batch=16, permits=2))
 
@@ -160,6 +169,6 @@ async def _run(engine: Engine, requests: int) -> Tally:
     for task in waiting:
         task.cancel()
     await batcher.close()
-    threads.shutdown()
+    threads.close()
     engine.close()
     return tally

@@ -5,11 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, TypeVar
+from typing import Any
 
-T = TypeVar("T")
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What a call may return that has more to do once its result is on its way."""
+
+    result: Any
+    go_on: Callable[[], None]
 
 
 class EngineThreads:
@@ -27,9 +34,9 @@ class EngineThreads:
         for thread in self._threads:
             thread.start()
 
-    def call(self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
-        """What `function` returns or raises on one of the threads."""
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+    def call(self, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        """What `function` returns or raises on one of the threads; of `Unfinished`, its result."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._calls.put((future, function, args))
         return future
 
@@ -43,13 +50,19 @@ class EngineThreads:
             future, function, args = call
             result: Any = None
             failure: BaseException | None = None
+            go_on: Callable[[], None] | None = None
             try:
                 result = function(*args)
             except BaseException as err:
                 failure = err
+            if isinstance(result, Unfinished):
+                result, go_on = result.result, result.go_on
             with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
                 future.get_loop().call_soon_threadsafe(_settle, future, result, failure)
-            del call, future, function, args, result, failure  # a waiting thread holds on to no tensors
+                del call, future, function, args, result, failure  # nothing that waits holds on to tensors
+                if go_on is not None:
+                    go_on()
+            go_on = None
 
 
 def _settle(future: asyncio.Future[Any], result: Any, failure: BaseException | None) -> None:

@@ -10,7 +10,7 @@ import weakref
 
 import pytest
 
-from deployments.threads import EngineThreads
+from deployments.threads import EngineThreads, Unfinished
 
 
 async def test_a_call_runs_on_one_of_the_threads_and_gives_what_it_returns() -> None:
@@ -60,6 +60,23 @@ async def test_a_thread_that_waits_holds_on_to_nothing() -> None:
         gc.collect()
         await asyncio.sleep(0.01)
     assert gone() is None
+    threads.close()
+
+
+async def test_a_call_may_go_on_once_its_result_is_on_its_way() -> None:
+    threads = EngineThreads(1)
+    before = threading.Event()
+    after = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def go_on() -> None:
+        assert before.wait(5)
+        loop.call_soon_threadsafe(after.set)
+
+    assert await threads.call(lambda: Unfinished(7, go_on)) == 7
+    assert not after.is_set()
+    before.set()
+    await asyncio.wait_for(after.wait(), 5)
     threads.close()
 
 
