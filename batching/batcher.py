@@ -294,7 +294,7 @@ class Batcher:
         """On the thread that has run the permit's group: the next one, for `go_on`. When there is none, the
         permit is free."""
         with self._lock:
-            now = time.monotonic()  # the event loop's clock
+            now = self._last_end = time.monotonic()  # the event loop's clock
             self._runs.pop(permit).is_over = True
             late = self._late(now)
             group = self._next_group(now)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +60,16 @@ class EngineThreads:
                 failure = err
             if isinstance(result, Unfinished):
                 result, go_on = result.result, result.go_on
+            loop = future.get_loop()
             with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
-                future.get_loop().call_soon_threadsafe(_settle, future, result, failure)
-                del call, future, function, args, result, failure  # nothing that waits holds on to tensors
+                loop.call_soon_threadsafe(_settle, future, result, failure)
+            del call, future, function, args, result, failure  # nothing that waits holds on to tensors
+            try:
                 if go_on is not None:
                     go_on()
+            except Exception:
+                if not loop.is_closed():
+                    _log.exception("the thread of an engine could not go on")
             go_on = None
 
 

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from batching import batcher as batcher_module
 from batching.batcher import Batcher
 from batching.execute import Result, run_group
 from batching.queue import Item
+from batching.service import ServiceTime
 from headrace.config import BatchingConfig
 from headrace.errors import HeadraceError
 from tests.batching.gate import SIGNATURE, ask, double
@@ -23,13 +25,13 @@ from tests.batching.gate import SIGNATURE, ask, double
 class Threads:
     """Runs groups through `double` on threads, each group for some time."""
 
-    def __init__(self, seconds: float, **options: Any) -> None:
+    def __init__(self, seconds: float, service: ServiceTime | None = None, **options: Any) -> None:
         config = BatchingConfig(**{"grouping": "exact", **options})
         self.pool = ThreadPoolExecutor(config.permits)
         self.seconds = seconds
         self.ended: list[float] = []
         self.fails = False
-        self.batcher = Batcher(SIGNATURE, self.run, config)
+        self.batcher = Batcher(SIGNATURE, self.run, config, service)
 
     def run_now(self, items: Sequence[Item]) -> Sequence[Result]:
         if self.fails:
@@ -82,6 +84,19 @@ async def test_what_expires_meanwhile_is_told_so_and_never_run() -> None:
     assert (await after).outputs["y"][0, 0] == 6.0
     assert len(threads.ended) == 2
     await threads.close()
+
+
+async def test_what_can_only_be_late_is_not_run_after_a_long_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batcher_module, "_STALE_S", 0.01)
+    threads = Threads(0.06, service=ServiceTime([(2.0, 0.02), (3.0, 0.02)]))  # three times what is expected
+    first = ask(threads.batcher, 1.0, 2)
+    await asyncio.sleep(0)
+    late = ask(threads.batcher, 2.0, 3, timeout_s=0.075)
+    await first
+    with pytest.raises(HeadraceError, match="timeout"):
+        await late
+    await threads.close()
+    assert len(threads.ended) == 1
 
 
 async def test_an_engine_that_fails_there_answers_everyone_and_frees_its_permit() -> None:
