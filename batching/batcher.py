@@ -10,12 +10,14 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from batching.execute import Answer, Batch, Result
 from batching.parts import in_parts
 from batching.queue import DEFAULT_LEVEL, Item, WaitingQueue, level_of
 from batching.service import ServiceTime, Spread
 from batching.shapes import Sizes, can_pad
+from batching.threads import Unfinished
 from headrace.config import BatchingConfig
 from headrace.errors import (
     ConfigRejected,
@@ -46,15 +48,14 @@ RunNow = Callable[[Sequence[Item]], Sequence[Result]]
 OnBatch = Callable[[Batch, float], None]
 
 
-@dataclass(slots=True)
-class Run:
+@dataclass(frozen=True, slots=True)
+class _Run:
     """A group in the engine."""
 
     items: Sequence[Item]
     started_at: float
     expected_s: float
     likely_s: float
-    is_over: bool = False  # and its permit is another's
 
 
 class Batcher:
@@ -64,7 +65,7 @@ class Batcher:
     error, or DeadlinePassed. What cannot be answered before its deadline is refused at once.
 
     All of it happens on the event loop, but a thread that has run a group takes the next one itself
-    (`follow`): by way of the loop, which has answers to send and requests to read, the engine would wait for
+    (`run_on`): by way of the loop, which has answers to send and requests to read, the engine would wait for
     milliseconds.
     """
 
@@ -92,7 +93,7 @@ class Batcher:
         self._lock = threading.RLock()  # for what waits, what runs and the permits
         self._queue = WaitingQueue.of(signature, config, config.max_batch)
         self._free = list(range(config.permits))
-        self._runs: dict[int, Run] = {}  # by permit
+        self._runs: dict[int, _Run] = {}  # by permit
         self._last_end = -math.inf
         self._fill = 1.0  # of the latest batches
         self._timer: asyncio.TimerHandle | None = None
@@ -264,15 +265,11 @@ class Batcher:
         waited_s = max(0.0, loop.time() - now - ran_s)
         return Ran(answer.outputs, Timings(waited_s, ran_s, answer.batch.rows))
 
-    def _expire(self, item: Item) -> None:
-        if item.is_waiting:
+    def _expire(self, item: Item, *, is_late: bool = False) -> None:
+        """At its deadline, or before when it waited and could only be late."""
+        if is_late or item.is_waiting:
             self._learn_wait(item, math.inf)
         self._refuse(item, DeadlinePassed("the request's timeout passed before its answer"))
-
-    def _expire_late(self, items: Sequence[Item]) -> None:
-        for item in items:
-            self._learn_wait(item, math.inf)
-            self._refuse(item, DeadlinePassed("the request's timeout passed before its answer"))
 
     def _learn_wait(self, item: Item, waited_s: float) -> None:
         """From waits that could have become too long: short ones differ from what was expected by more."""
@@ -290,12 +287,17 @@ class Batcher:
             with self._lock:
                 self._queue.discard(item)
 
-    def follow(self, permit: int) -> Run | None:
-        """On the thread that has run the permit's group: the next one, for `go_on`. When there is none, the
+    def run_on(self, run_now: RunNow, items: Sequence[Item], permit: int) -> Unfinished:
+        """For a thread: the results of the permit's group. What waits by then is run on the same thread."""
+        results = run_now(items)
+        return Unfinished(results, partial(self._go_on, run_now, permit, self._follow(permit)))
+
+    def _follow(self, permit: int) -> _Run | None:
+        """The group that the permit's thread, which has run one, is to run next. When there is none, the
         permit is free."""
         with self._lock:
             now = self._last_end = time.monotonic()  # the event loop's clock
-            self._runs.pop(permit).is_over = True
+            del self._runs[permit]
             late = self._late(now)
             group = self._next_group(now)
             if group:
@@ -304,23 +306,22 @@ class Batcher:
             else:
                 self._free.append(permit)
             run = self._runs.get(permit)
-        if late:
-            self._loop.call_soon_threadsafe(self._expire_late, late)
+        for item in late:
+            self._loop.call_soon_threadsafe(partial(self._expire, item, is_late=True))
         return run
 
-    def go_on(self, permit: int, run: Run | None, run_now: RunNow) -> None:
-        """On the same thread, once the former answers are on their way: that group and all that follow."""
+    def _go_on(self, run_now: RunNow, permit: int, run: _Run | None) -> None:
         while run is not None:
             results: Sequence[Result]
             try:
                 results = run_now(run.items)
             except Exception as err:
                 results = _failed(run.items, err)
-            after = self.follow(permit)
+            after = self._follow(permit)
             self._loop.call_soon_threadsafe(self._followed, run, results)
             run = after
 
-    def _followed(self, run: Run, results: Sequence[Result]) -> None:
+    def _followed(self, run: _Run, results: Sequence[Result]) -> None:
         with self._lock:
             self._following -= 1
         self._answer(run, results)
@@ -336,7 +337,8 @@ class Batcher:
         with self._lock:
             while self._free:
                 now = loop.time()
-                self._expire_late(self._late(now))
+                for item in self._late(now):
+                    self._expire(item, is_late=True)
                 group = self._next_group(now)
                 if not group:
                     break
@@ -368,10 +370,10 @@ class Batcher:
             late.append(first)
         return late
 
-    def _begun(self, group: Sequence[Item], now: float) -> Run:
+    def _begun(self, group: Sequence[Item], now: float) -> _Run:
         rows = sum(item.rows for item in group)
         elements = rows * max(item.length for item in group)
-        return Run(group, now, self._service.expected_s(elements), self._service.likely_s(elements))
+        return _Run(group, now, self._service.expected_s(elements), self._service.likely_s(elements))
 
     def _start(self, group: list[Item], now: float) -> None:
         permit = self._free.pop()
@@ -384,7 +386,7 @@ class Batcher:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _execute(self, run: Run, permit: int) -> None:
+    async def _execute(self, run: _Run, permit: int) -> None:
         results: Sequence[Result] = []
         try:
             results = await self._run(run.items, permit)
@@ -398,24 +400,23 @@ class Batcher:
             finally:
                 self._pump()
 
-    def _finish(self, run: Run, permit: int, results: Sequence[Result]) -> None:
+    def _finish(self, run: _Run, permit: int, results: Sequence[Result]) -> None:
         """Answer a group and give its permit back, unless its thread has done so."""
         with self._lock:
-            if not run.is_over:
+            if self._runs.get(permit) is run:
                 del self._runs[permit]
                 self._free.append(permit)
+                self._last_end = asyncio.get_running_loop().time()
         self._answer(run, results)
 
-    def _answer(self, run: Run, results: Sequence[Result]) -> None:
-        loop = asyncio.get_running_loop()
-        self._last_end = loop.time()
+    def _answer(self, run: _Run, results: Sequence[Result]) -> None:
         assert len(results) == len(run.items)
         self._settle(run.items, results)
         for item in run.items:
             self._learn_wait(item, run.started_at - item.entered_at)
         waited_s = run.started_at - min(item.entered_at for item in run.items)
         # Once the answers have left: those who wait for them come first.
-        loop.call_later(_LEARN_S, self._learn, results, waited_s)
+        asyncio.get_running_loop().call_later(_LEARN_S, self._learn, results, waited_s)
 
     @staticmethod
     def _settle(group: Sequence[Item], results: Sequence[Result]) -> None:

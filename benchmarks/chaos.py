@@ -11,9 +11,8 @@ import random
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +23,8 @@ from onnx import TensorProto, helper
 from batching.batcher import Batcher
 from batching.execute import Result, run_group
 from batching.queue import Item
+from batching.threads import EngineThreads
 from benchmarks.figures import Figure
-from deployments.threads import EngineThreads, Unfinished
 from engines.artifact import Repository
 from engines.base import Engine
 from engines.load import load
@@ -124,13 +123,8 @@ async def _run(engine: Engine, requests: int) -> Tally:
     def run_now(items: Sequence[Item]) -> Sequence[Result]:
         return run_group(run, SIGNATURE, items, clock)
 
-    def run_on(items: Sequence[Item], permit: int) -> Unfinished:
-        results = run_now(items)
-        return Unfinished(results, partial(batcher.go_on, permit, batcher.follow(permit), run_now))
-
-    async def run_items(items: Sequence[Item], permit: int) -> Sequence[Result]:
-        found: Sequence[Result] = await threads.call(run_on, items, permit)
-        return found
+    def run_items(items: Sequence[Item], permit: int) -> Awaitable[Sequence[Result]]:
+        return threads.call(batcher.run_on, run_now, items, permit)
 
     batcher = Batcher(SIGNATURE, run_items, BatchingConfig(grouping="exact", max_batch=16, permits=2))
 

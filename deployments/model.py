@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ from batching.execute import Batch, Result, run_group
 from batching.queue import Item
 from batching.service import ServiceTime
 from batching.shapes import Sizes, elements
+from batching.threads import EngineThreads
 from deployments import metrics
 from deployments.setup import Setup, setup_of
-from deployments.threads import EngineThreads, Unfinished
 from deployments.watch import settle_memory, watch
 from engines.artifact import Artifact, Repository
 from engines.base import Engine
@@ -88,7 +87,7 @@ class ModelHost:
 
     def _lane(self, permit: int) -> Any:
         async def run_batch(groups: list[Sequence[Item]]) -> list[list[Result]]:
-            return [await self._threads.call(self._run_on, group, permit) for group in groups]
+            return [await self._on_thread(group, permit) for group in groups]
 
         # The name is the label of Serve's own batch metrics.
         run_batch.__name__ = "{}_{}_lane{}".format(*self._names, permit)
@@ -100,18 +99,14 @@ class ModelHost:
     def _run_now(self, items: Sequence[Item]) -> list[Result]:
         return run_group(self._engine.run, self.signature, items)
 
-    def _run_on(self, items: Sequence[Item], permit: int) -> Any:
-        """The results of a group; then what waits by then is run on the same thread."""
-        results = self._run_now(items)
-        following = self._batcher.follow(permit)
-        return Unfinished(results, partial(self._batcher.go_on, permit, following, self._run_now))
+    def _on_thread(self, items: Sequence[Item], permit: int) -> asyncio.Future[list[Result]]:
+        return self._threads.call(self._batcher.run_on, self._run_now, items, permit)
 
     async def _run_group(self, items: Sequence[Item], permit: int) -> Sequence[Result]:
         if len(items) == 1:  # no batch: Serve's queue would only delay it
-            alone: list[Result] = await self._threads.call(self._run_on, items, permit)
-            return alone
-        joined: list[Result] = await self._lanes[permit](items)
-        return joined
+            return await self._on_thread(items, permit)
+        results: list[Result] = await self._lanes[permit](items)
+        return results
 
     def _observe(self, batch: Batch, waited_s: float) -> None:
         labels = (*self._names, batch.group)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from batching.batcher import Batcher
 from batching.execute import Result, run_group
 from batching.queue import Item
 from batching.service import ServiceTime
+from batching.threads import EngineThreads
 from headrace.config import BatchingConfig
 from headrace.errors import HeadraceError
 from tests.batching.gate import SIGNATURE, ask, double
@@ -27,7 +27,7 @@ class Threads:
 
     def __init__(self, seconds: float, service: ServiceTime | None = None, **options: Any) -> None:
         config = BatchingConfig(**{"grouping": "exact", **options})
-        self.pool = ThreadPoolExecutor(config.permits)
+        self.threads = EngineThreads(config.permits)
         self.seconds = seconds
         self.ended: list[float] = []
         self.fails = False
@@ -41,22 +41,12 @@ class Threads:
         self.ended.append(time.monotonic())
         return results
 
-    async def run(self, items: Sequence[Item], permit: int) -> Sequence[Result]:
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Sequence[Result]] = loop.create_future()
-
-        def on_thread() -> None:
-            results = self.run_now(items)
-            following = self.batcher.follow(permit)
-            loop.call_soon_threadsafe(answer.set_result, results)
-            self.batcher.go_on(permit, following, self.run_now)
-
-        self.pool.submit(on_thread)
-        return await answer
+    def run(self, items: Sequence[Item], permit: int) -> Awaitable[Sequence[Result]]:
+        return self.threads.call(self.batcher.run_on, self.run_now, items, permit)
 
     async def close(self) -> None:
         await self.batcher.close()
-        self.pool.shutdown()
+        self.threads.close()
 
 
 async def test_the_engine_goes_on_while_the_event_loop_is_busy() -> None:

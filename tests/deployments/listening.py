@@ -11,6 +11,8 @@ from uvicorn import Config
 from uvicorn.protocols.http import httptools_impl
 from uvicorn.server import ServerState
 
+from deployments import cycle
+
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
@@ -18,7 +20,9 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 async def listening(
     app: App, wrapped: Callable[[Any], Any] = lambda transport: transport
 ) -> AsyncIterator[int]:
-    """The port on which it answers; each connection's transport is as `wrapped` gives it."""
+    """The port on which it answers, with our cycles; a connection's transport is as `wrapped` gives it."""
+    before = httptools_impl.RequestResponseCycle
+    cycle.install()
     config = Config(app, lifespan="off", access_log=False, log_config=None)
     config.load()
 
@@ -29,5 +33,8 @@ async def listening(
     server = await asyncio.get_running_loop().create_server(
         lambda: Protocol(config, ServerState(), {}), "127.0.0.1", 0
     )
-    async with server:
-        yield server.sockets[0].getsockname()[1]
+    try:
+        async with server:
+            yield server.sockets[0].getsockname()[1]
+    finally:
+        httptools_impl.RequestResponseCycle = before  # type: ignore[misc]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from uvicorn.protocols.http import httptools_impl
 
-from deployments import cycle
 from deployments.caller import Caller, ClientLeftError
 from headrace.errors import SlowBody, TooLarge
 from tests.deployments.listening import listening
@@ -17,14 +15,6 @@ from tests.deployments.listening import listening
 WAIT_S = 5.0
 HEAD = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n"
 ANSWER = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
-
-
-@pytest.fixture(autouse=True)
-def installed() -> Iterator[None]:
-    before = httptools_impl.RequestResponseCycle
-    cycle.install()
-    yield
-    httptools_impl.RequestResponseCycle = before  # type: ignore[misc]
 
 
 async def outcome_of(

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from uvicorn.protocols.http import httptools_impl
 
-from deployments import cycle
 from tests.deployments.listening import App, listening
 
 HEAD_END = b"\r\n\r\n"
-
-
-@pytest.fixture(autouse=True)
-def installed() -> Iterator[None]:
-    before = httptools_impl.RequestResponseCycle
-    cycle.install()
-    yield
-    httptools_impl.RequestResponseCycle = before  # type: ignore[misc]
 
 
 def answer(*messages: dict[str, Any]) -> App:

@@ -10,7 +10,7 @@ import weakref
 
 import pytest
 
-from deployments.threads import EngineThreads, Unfinished
+from batching.threads import EngineThreads, Unfinished
 
 
 async def test_a_call_runs_on_one_of_the_threads_and_gives_what_it_returns() -> None:
