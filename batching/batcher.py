@@ -352,7 +352,7 @@ class Batcher:
 
     def _next_group(self, now: float) -> list[Item]:
         # Who is told to wait for full batches gets them; and nothing can be weighed before a batch is known.
-        weighs = self._service.base_s > 0 and not self._max_wait_s
+        weighs = self._service.can_weigh and not self._max_wait_s
         return self._queue.next_group(
             now, max_wait_s=self._max_wait_s, estimate=self._service.likely_s, weighs=weighs
         )

@@ -45,6 +45,11 @@ class ServiceTime:
     def is_known(self) -> bool:
         return self._count > 0
 
+    @property
+    def can_weigh(self) -> bool:
+        """Whether it is known what a call of the engine costs apart from its elements."""
+        return self.base_s > 0
+
     def expected_s(self, elements: float) -> float:
         """What a batch of so many elements takes on average; 0 as long as nothing is known."""
         return self.base_s + elements * self.per_element_s

@@ -191,12 +191,9 @@ def show(title: str, results: Sequence[Measured], same_rate: float) -> None:
     same = (f"{same_rate:.0f}/s, P50 ms", "P99 ms")
     table = Table("", "set-up", "requests/s", "P50 ms", "P99 ms", *OPEN_COLUMNS, *same, "failed", title=title)
     for result in results:
-        latencies = (
-            (result.p50s, result.p99s),
-            (result.open_p50s, result.open_p99s),
-            (result.same_p50s, result.same_p99s),
-        )
-        told = [f"{middle(values):.1f}" if values else "" for pair in latencies for values in pair]
+        closed = (result.p50s, result.p99s)
+        latencies = (*closed, result.open_p50s, result.open_p99s, result.same_p50s, result.same_p99s)
+        told = [f"{middle(values):.1f}" if values else "" for values in latencies]
         failed = f"{sum(result.open_failed):.0f}" if result.p50s else ""
         table.add_row(result.name, str(result.setup), f"{result.rate:.0f}", *told, failed)
     table.caption = (

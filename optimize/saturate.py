@@ -48,7 +48,7 @@ def saturate(
         for inputs in itertools.islice(coming, waiting - len(queue)):
             found = sizes[id(inputs)]
             queue.add(Item(inputs, (), found, found.get("batch", 1), now, None, None))
-        group = queue.next_group(now, max_wait_s=0.0, estimate=service.likely_s, weighs=service.base_s > 0)
+        group = queue.next_group(now, max_wait_s=0.0, estimate=service.likely_s, weighs=service.can_weigh)
         first = None
         for result in run_group(run, signature, group):
             if not isinstance(result, Answer):
