@@ -12,10 +12,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from batching.admission import Admission
 from batching.execute import Answer, Batch, Result
 from batching.parts import in_parts
 from batching.queue import DEFAULT_LEVEL, Item, WaitingQueue, level_of
-from batching.service import ServiceTime, Spread
+from batching.service import ServiceTime
 from batching.shapes import Sizes, can_pad
 from batching.threads import Unfinished
 from headrace.config import BatchingConfig
@@ -25,7 +26,6 @@ from headrace.errors import (
     EngineFailed,
     EngineUnavailable,
     HeadraceError,
-    Overloaded,
     TooLarge,
 )
 from headrace.requests import Ran, Timings
@@ -37,8 +37,6 @@ _STALE_S = 1.0  # without a batch for so long, what was learned may be wrong: on
 _HANG_FACTOR = 10  # times what a batch is likely to take
 _NOW_S = 0.0001  # a batch that takes no longer runs at once: two changes of thread cost more
 _LEARN_S = 0.002
-_LONG_WAIT = 0.25  # of the time that a request has
-_FADING = 0.9  # of the fill of earlier batches
 
 # Executes one group under the given permit and gives an answer or an error for each item.
 RunGroup = Callable[[Sequence[Item], int], Awaitable[Sequence[Result]]]
@@ -89,13 +87,14 @@ class Batcher:
         self._on_batch = on_batch
         self._max_wait_s = config.max_wait_ms / 1000
         self._service = service or ServiceTime()
-        self._waits = Spread()
         self._lock = threading.RLock()  # for what waits, what runs and the permits
         self._queue = WaitingQueue.of(signature, config, config.max_batch)
+        self._admission = Admission(
+            self._queue, self._service, max_batch=config.max_batch, permits=config.permits
+        )
         self._free = list(range(config.permits))
         self._runs: dict[int, _Run] = {}  # by permit
         self._last_end = -math.inf
-        self._fill = 1.0  # of the latest batches
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._following = 0  # groups whose thread took them itself, and which are not answered yet
@@ -143,14 +142,8 @@ class Batcher:
 
     def wait_s(self, priority: int = DEFAULT_LEVEL) -> float:
         """How long a request that comes now waits for its turn, as far as batches are known."""
-        now = asyncio.get_running_loop().time()
         with self._lock:
-            rows, elements = self._queue.ahead_of(priority)
-            ends = [run.started_at + run.expected_s - now for run in self._runs.values()]
-            runs_s = 0.0 if self._free else max(0.0, min(ends))
-        batches = math.ceil(rows / self._max_batch)
-        work_s = batches * self._service.base_s + elements / self._fill * self._service.per_element_s
-        return runs_s + work_s / self._permits
+            return self._admission.wait_s(priority, self._free_in_s(asyncio.get_running_loop().time()))
 
     def hung(self) -> float | None:
         """The seconds that a batch has run for, when that is far more than it can need."""
@@ -198,39 +191,16 @@ class Batcher:
 
     def _admit(self, sizes: Sizes, deadline: float | None, priority: int) -> float:
         """The expected wait; Overloaded unless there is room, and time to answer before the deadline."""
-        has_room = self._queue.has_room(priority)
-        if has_room and deadline is None:
-            return 0.0
-        length = self._queue.measure(sizes)
-        wait_s = self.wait_s(priority)
-        if not has_room:
-            raise Overloaded(
-                f"{len(self._queue)} requests are waiting already; try again in {wait_s:.3f} s", wait_s
-            )
         now = asyncio.get_running_loop().time()
-        if deadline is None or (self._is_stale(now) and not len(self._queue)):
-            return 0.0
-        rows = sizes.get("batch", 1)
         with self._lock:
-            ahead, _ = self._queue.ahead_of(priority)
-        own_s = self._service.likely_s(min(self._max_batch, ahead + rows) * length)
-        more = math.ceil(rows / self._max_batch) - 1
-        own_s += more * self._service.expected_s(self._max_batch * length) / self._permits
-        left_s = deadline - now
-        alone_s = self._service.expected_s(rows * length)
-        if alone_s > left_s:
-            raise DeadlinePassed(
-                f"such a request takes about {alone_s:.3f} s by itself; {max(0.0, left_s):.3f} s were left "
-                "of its timeout: give it more"
-            )
-        late_s = self._waits.factor * wait_s + own_s - left_s
-        if wait_s and late_s > 0:
-            raise Overloaded(
-                f"the answer would come {late_s:.3f} s after the request's timeout; "
-                f"try again in {wait_s:.3f} s, or with more time",
-                wait_s,
-            )
-        return wait_s
+            if deadline is not None and self._is_stale(now) and not len(self._queue):
+                deadline = None
+            return self._admission.expected_wait_s(sizes, deadline, priority, now, self._free_in_s(now))
+
+    def _free_in_s(self, now: float) -> float:
+        if self._free:
+            return 0.0
+        return max(0.0, min(run.started_at + run.expected_s - now for run in self._runs.values()))
 
     def _is_stale(self, now: float) -> bool:
         return not self._runs and now - self._last_end > _STALE_S
@@ -268,15 +238,8 @@ class Batcher:
     def _expire(self, item: Item, *, is_late: bool = False) -> None:
         """At its deadline, or before when it waited and could only be late."""
         if is_late or item.is_waiting:
-            self._learn_wait(item, math.inf)
+            self._admission.waited(item, math.inf)
         self._refuse(item, DeadlinePassed("the request's timeout passed before its answer"))
-
-    def _learn_wait(self, item: Item, waited_s: float) -> None:
-        """From waits that could have become too long: short ones differ from what was expected by more."""
-        if item.deadline is None:
-            return
-        if item.expected_wait_s > _LONG_WAIT * (item.deadline - item.entered_at):
-            self._waits.observe(waited_s, item.expected_wait_s)
 
     def _refuse(self, item: Item, err: HeadraceError) -> None:
         self._discard(item)
@@ -413,7 +376,7 @@ class Batcher:
         assert len(results) == len(run.items)
         self._settle(run.items, results)
         for item in run.items:
-            self._learn_wait(item, run.started_at - item.entered_at)
+            self._admission.waited(item, run.started_at - item.entered_at)
         waited_s = run.started_at - min(item.entered_at for item in run.items)
         # Once the answers have left: those who wait for them come first.
         asyncio.get_running_loop().call_later(_LEARN_S, self._learn, results, waited_s)
@@ -427,7 +390,7 @@ class Batcher:
         batches = {id(result.batch): result.batch for result in results if isinstance(result, Answer)}
         for batch in batches.values():
             self._service.observe(batch.elements, batch.ran_s)
-            self._fill = _FADING * self._fill + (1 - _FADING) * max(batch.fill, 0.01)
+            self._admission.ran(batch)
             self._on_batch(batch, waited_s)
 
 

@@ -168,32 +168,15 @@ async def test_an_engine_beside_one_that_hangs_finishes_what_it_has() -> None:
     assert (await inside).outputs["y"][0, 0] == 2.0
 
 
-async def test_where_waits_come_out_longer_than_expected_fewer_are_let_in() -> None:
-    gate = Gate()
-    batcher = start(gate, a_second_a_batch(), grouping="exact", max_batch=1)
-    busy = [ask(batcher, 0.0), ask(batcher, 1.0)]
-    await settle()
-    patient = ask(batcher, 2.0, timeout_s=4.0)  # two seconds to wait, one of its own
-    await settle()
-    assert not patient.done()
-    patient.cancel()
-    for _ in range(20):
-        batcher._waits.observe(3.0, 2.0)
-    with pytest.raises(Overloaded):
-        await ask(batcher, 2.0, timeout_s=4.0)
-    gate.open.set()
-    await asyncio.gather(*busy)
-
-
 async def test_who_was_let_in_and_expired_has_waited_longer_than_expected() -> None:
     gate = Gate()
     service = ServiceTime([(3.0, 0.04), (30.0, 0.04)])
     batcher = start(gate, service, grouping="exact", max_batch=1)
     busy = ask(batcher, 0.0)
     await settle()
-    before = batcher._waits.factor
+    before = batcher._admission._waits.factor
     with pytest.raises(DeadlinePassed):
         await ask(batcher, 1.0, timeout_s=0.15)
-    assert batcher._waits.factor > before
+    assert batcher._admission._waits.factor > before
     gate.open.set()
     await busy
