@@ -12,6 +12,7 @@ from headrace.errors import DeadlinePassed, Overloaded
 
 _LONG_WAIT = 0.25  # of the time that a request has
 _FADING = 0.9  # of the fill of earlier batches
+_SIZES = 0.97  # of the sizes of earlier requests
 
 
 class Admission:
@@ -24,6 +25,7 @@ class Admission:
         self._permits = permits
         self._waits = Spread()
         self._fill = 1.0  # of the latest batches
+        self._rows = self._elements = 0.0  # of a request, on average
 
     def wait_s(self, priority: int, free_in_s: float) -> float:
         """How long a request that comes now waits for its turn, as far as batches are known; the first engine
@@ -73,6 +75,19 @@ class Admission:
         more = math.ceil(rows / self._max_batch) - 1
         more_s = more * self._service.expected_s(self._max_batch * length) / self._permits
         return self._service.likely_s(min(self._max_batch, ahead + rows) * length) + more_s
+
+    def usual_s(self) -> float:
+        """What one more usual request adds to the wait when many wait; 0 as long as nobody knows."""
+        if not self._service.can_weigh:
+            return 0.0
+        base_s = self._rows / self._max_batch * self._service.base_s
+        return (base_s + self._elements / self._fill * self._service.per_element_s) / self._permits
+
+    def came(self, item: Item) -> None:
+        """Learn what requests are like."""
+        share = 1 - _SIZES if self._rows else 1.0
+        self._rows += share * (item.rows - self._rows)
+        self._elements += share * (item.rows * item.length - self._elements)
 
     def waited(self, item: Item, seconds: float) -> None:
         """Learn from waits that could have become too long: short ones differ from what was expected by more.

@@ -145,6 +145,10 @@ class Batcher:
         with self._lock:
             return self._admission.wait_s(priority, self._free_in_s(asyncio.get_running_loop().time()))
 
+    def usual_s(self) -> float:
+        """What one more usual request adds to the wait when many wait; 0 as long as nobody knows."""
+        return self._admission.usual_s()
+
     def hung(self) -> float | None:
         """The seconds that a batch has run for, when that is far more than it can need."""
         now = asyncio.get_running_loop().time()
@@ -225,6 +229,7 @@ class Batcher:
                 alarm = loop.call_at(deadline, self._expire, item)
             with self._lock:
                 self._queue.add(item)
+            self._admission.came(item)
             self._pump()
             answer = await reply
         finally:

@@ -38,6 +38,10 @@ class Backend(Protocol):
     @property
     def num_waiting_rows(self) -> int: ...
 
+    def usual_s(self) -> float:
+        """What one more usual request adds to the wait when many wait; 0 as long as nobody knows."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -96,6 +100,11 @@ class Replicas:
             raise DeadlinePassed("the request's timeout passed before its answer") from err
         finally:
             self._waiting.discard(item)  # its caller left, or its deadline passed
+
+    def usual_s(self) -> float:
+        if not self._service.can_weigh:
+            return 0.0
+        return self._service.expected_s(self._max_pack) / self._max_pack / self._max_calls
 
     async def close(self) -> None:
         """Finish the calls that are under way."""

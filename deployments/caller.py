@@ -34,9 +34,14 @@ class Caller:
         if self._cycle is not None:
             self._cycle.forget()
 
+    @property
+    def has_body(self) -> bool:
+        """Whether all of the body is there already, as most are."""
+        return self._cycle is not None and not self._cycle.more_body
+
     async def body(self, limit: int) -> bytes:
         """The whole body; TooLarge at the limit, while it is read."""
-        if self._cycle is not None and not self._cycle.more_body:  # it is there already, as most are
+        if self.has_body:
             body = await self._read(limit)
         else:
             timer = asyncio.get_running_loop().call_later(self._body_timeout_s, self._end_slow)

@@ -1,14 +1,19 @@
-"""How many requests of a model HAProxy lets in at a time while the model is overloaded (pure).
+"""How many requests of a model HAProxy lets in at a time (pure).
 
 Refusing a request in Python costs a small part of a millisecond, which at ten times the capacity is most of
-the machine. So a gateway that has to refuse many tells HAProxy, in headers of its answers, how many it holds,
-and HAProxy refuses what comes on top (`deployments/haproxy_front.cfg`). With any more let in, what is refused
-here makes room for the next to be refused within milliseconds, and the whole flood gets through.
+the machine, and a flood's first hundreds are read and accepted before the first refusal. So a gateway tells
+HAProxy, in headers of its answers, how many are worth sending, and HAProxy refuses what comes on top
+(`deployments/haproxy_front.cfg`). While all is well that is an estimate: as many usual requests as are
+answered in the time that callers wait. Once many have had to be refused here, it is what is held when that
+happens: with any more let in, what is refused here makes room for the next to be refused within milliseconds,
+and the whole flood gets through.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 LIMIT_HEADER = "headrace-limit"
 RETRY_HEADER = "headrace-retry"
@@ -17,26 +22,41 @@ OPEN = 1_000_000  # a limit that never binds
 # Refusals of about the last second. Fewer than these cost little, and HAProxy, which cannot tell a small
 # request from a large one, would refuse some for which there is time.
 _CLOSES_AT, _OPENS_AT = 20.0, 1.0
-_TOLD_S = 5.0  # after that, answers say for so long that there is no limit
 _PATIENCE_S = 10.0  # the longest timeout of so long counts
 _FADING = 0.9  # of what was held at earlier refusals
 
 
 class Door:
-    """One model in one gateway: what it holds when it has to refuse those who would wait longest."""
+    """One model in one gateway: what it holds, and how much of that is worth it.
 
-    def __init__(self, gateways: int, floor: int) -> None:
+    `floor` keeps the engines busy, however long a request takes. `usual_s` tells what one more request of the
+    usual size adds to the wait of those behind it, 0 when nobody knows.
+    """
+
+    def __init__(self, gateways: int, floor: int, usual_s: Callable[[], float] = lambda: 0.0) -> None:
         self._gateways = gateways
-        self._floor = floor  # what keeps the engines busy, however long a request takes
+        self._floor = floor
+        self._usual_s = usual_s
         self._num_held = 0
+        self._num_coming = 0
         self._is_closed = False
         self._limit = 0.0
         self._refusals = 0.0
         self._refused_at = float("-inf")
-        self._opened_at = float("-inf")
         self._wait_s = 0.0
         self._patience_s = 0.0
         self._patience_at = float("-inf")
+        self._told = (0, 0)
+        self._headers: dict[str, str] = {}
+
+    @contextmanager
+    def coming(self) -> Iterator[None]:
+        """While a request's body is on its way: HAProxy counts it, but it takes nobody's time."""
+        self._num_coming += 1
+        try:
+            yield
+        finally:
+            self._num_coming -= 1
 
     def came(self, now: float, timeout_s: float | None) -> None:
         """A request arrived that waits this long (None: as long as it takes)."""
@@ -62,15 +82,24 @@ class Door:
             self._is_closed, self._limit = True, held
 
     def headers(self, now: float) -> dict[str, str]:
-        """What HAProxy is to be told with an answer; nothing while all is well."""
+        """What HAProxy is to be told with an answer: each says it, for HAProxy may have heard another
+        limit from a gateway that is no more."""
         if self._is_closed and self._recent(now) < _OPENS_AT:
-            self._is_closed, self._opened_at = False, now
-        if self._is_closed:
-            limit = max(self._floor, round(self._limit)) * self._gateways
-            return {LIMIT_HEADER: str(limit), RETRY_HEADER: str(max(1, round(self._wait_s)))}
-        if now - self._opened_at <= _TOLD_S:
-            return {LIMIT_HEADER: str(OPEN), RETRY_HEADER: "1"}
-        return {}
+            self._is_closed = False
+        limit, retry_s = (self._limit, self._wait_s) if self._is_closed else self._estimate()
+        each = max(self._floor, round(limit)) + self._num_coming
+        told = (min(each * self._gateways, OPEN), max(1, round(retry_s)))
+        if told != self._told:
+            self._told = told
+            self._headers = {LIMIT_HEADER: str(told[0]), RETRY_HEADER: str(told[1])}
+        return self._headers
+
+    def _estimate(self) -> tuple[float, float]:
+        """How many are worth it and after how long there is room again, as long as few were refused."""
+        usual_s = self._usual_s()
+        if not usual_s or math.isinf(self._patience_s):
+            return OPEN, 0.0
+        return min(self._patience_s / usual_s, OPEN), self._patience_s
 
     def _recent(self, now: float) -> float:
         """The refusals of about the last second, older ones fading."""

@@ -237,13 +237,14 @@ class Gateway(GrpcMethods):
         """Ready: with placement "inline" its engine is loaded and warm."""
         setup = setup_of(model, artifact.manifest, instances_of(self._config, model), cpu_cores())
         engines = model.batching.permits * (model.replicas if model.placement == "replicas" else 1)
+        backend = await self._backend(artifact, model, setup)
         return Served(
             artifact,
             setup,
-            await self._backend(artifact, model, setup),
+            backend,
             model.cache,
             None if model.timeout_ms is None else model.timeout_ms / 1000,
-            Door(self._config.gateways, floor=2 * engines),  # one in each, one next
+            Door(self._config.gateways, 2 * engines, backend.usual_s),  # one in each, one next
             SizesSeen(),
         )
 

@@ -6,12 +6,13 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from deployments.caller import Caller, ClientLeftError, Receive
 from headrace import __version__
 from headrace.config import LimitsConfig
-from headrace.errors import HeadraceError, Overloaded, SlowBody, TooLarge
+from headrace.errors import HeadraceError, NotFound, Overloaded, SlowBody, TooLarge
 from headrace.requests import InferRequest, InferResponse, Timings
 from protocol import compression, paths, rest
 from protocol.limits import Limits, decompress
@@ -104,7 +105,8 @@ class HttpApp:
             declared = headers.get("content-length", "")
             if declared.isdecimal() and int(declared) > self._limits.body_bytes:
                 raise TooLarge(f"the body has {declared} bytes; the limit is {self._limits.body_bytes}")
-            body = await caller.body(self._limits.body_bytes)
+            with nullcontext() if caller.has_body else self._coming(route):
+                body = await caller.body(self._limits.body_bytes)
             request, reply = await self._decode(route, headers, body)
         except HeadraceError as err:
             self._gateway.count_error(err, route.model, route.version or "")
@@ -122,6 +124,12 @@ class HttpApp:
             answer_headers, parts = _encode(response, reply, encoding)
         answer_headers |= _timing_headers(response.timings) | self._told_at_the_door(request)
         return 200, answer_headers, parts
+
+    def _coming(self, route: paths.Route) -> AbstractContextManager[None]:
+        try:
+            return self._gateway.find(route.model, route.version).door.coming()
+        except NotFound:  # which is told once the body is read
+            return nullcontext()
 
     def _told_at_the_door(self, request: InferRequest) -> dict[str, str]:
         door = self._gateway.find(request.model, request.version).door

@@ -72,6 +72,9 @@ class ModelHost:
     def num_waiting_rows(self) -> int:
         return self._batcher.num_waiting_rows
 
+    def usual_s(self) -> float:
+        return self._batcher.usual_s()
+
     def hung(self) -> float | None:
         """The seconds that a batch has run for, when the engine must have hung."""
         return self._batcher.hung()

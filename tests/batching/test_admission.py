@@ -121,3 +121,22 @@ def test_a_wait_that_could_not_become_too_long_teaches_nothing(
     for _ in range(20):
         line.admission.waited(item, math.inf)
     assert line.ask(left_s=0.5) > 0.0
+
+
+def test_what_a_usual_request_adds_follows_the_requests_that_come() -> None:
+    line = Line(ServiceTime([(8.0, 0.1), (80.0, 0.28)]), max_batch=4)  # 0.08 and 0.0025 for each element
+    assert line.admission.usual_s() == 0.0  # none has come
+    for item in line.wait(*[DEFAULT_LEVEL] * 3):
+        line.admission.came(item)
+    assert line.admission.usual_s() == pytest.approx((0.08 / 4 + 8 * 0.0025) / 2)
+    for item in line.wait(*[DEFAULT_LEVEL] * 200):
+        item.rows, item.length = 2, 16
+        line.admission.came(item)
+    assert line.admission.usual_s() == pytest.approx((0.08 / 2 + 32 * 0.0025) / 2, rel=0.01)
+
+
+def test_where_only_one_size_is_known_nobody_knows_what_many_would_take() -> None:
+    line = Line(ServiceTime([(8.0, 0.1)]))
+    for item in line.wait(DEFAULT_LEVEL):
+        line.admission.came(item)
+    assert line.admission.usual_s() == 0.0
