@@ -2,7 +2,7 @@
 
 Refusing a request in Python costs a small part of a millisecond, which at ten times the capacity is most of
 the machine, and a flood's first hundreds are read and accepted before the first refusal. So a gateway tells
-HAProxy, in headers of its answers, how many are worth sending, and HAProxy refuses what comes on top
+HAProxy, in headers of some answers, how many are worth sending, and HAProxy refuses what comes on top
 (`deployments/haproxy_front.cfg`). While all is well that is an estimate: as many usual requests as are
 answered in the time that callers wait. Once many have had to be refused here, it is what is held when that
 happens: with any more let in, what is refused here makes room for the next to be refused within milliseconds,
@@ -24,6 +24,7 @@ OPEN = 1_000_000  # a limit that never binds
 _CLOSES_AT, _OPENS_AT = 20.0, 1.0
 _PATIENCE_S = 10.0  # the longest timeout of so long counts
 _FADING = 0.9  # of what was held at earlier refusals
+_TELL_S = 0.1  # between two estimates: HAProxy and we take time for each
 
 
 class Door:
@@ -46,8 +47,7 @@ class Door:
         self._wait_s = 0.0
         self._patience_s = 0.0
         self._patience_at = float("-inf")
-        self._told = (0, 0)
-        self._headers: dict[str, str] = {}
+        self._tell_at = float("-inf")
 
     @contextmanager
     def coming(self) -> Iterator[None]:
@@ -82,17 +82,19 @@ class Door:
             self._is_closed, self._limit = True, held
 
     def headers(self, now: float) -> dict[str, str]:
-        """What HAProxy is to be told with an answer: each says it, for HAProxy may have heard another
-        limit from a gateway that is no more."""
+        """What HAProxy is to be told with this answer. It is told even while all is well: it may have heard
+        another limit from a gateway that is no more."""
         if self._is_closed and self._recent(now) < _OPENS_AT:
-            self._is_closed = False
+            self._is_closed, self._tell_at = False, now
+        if now < self._tell_at and not self._is_closed:
+            return {}
+        self._tell_at = now + _TELL_S
         limit, retry_s = (self._limit, self._wait_s) if self._is_closed else self._estimate()
         each = max(self._floor, round(limit)) + self._num_coming
-        told = (min(each * self._gateways, OPEN), max(1, round(retry_s)))
-        if told != self._told:
-            self._told = told
-            self._headers = {LIMIT_HEADER: str(told[0]), RETRY_HEADER: str(told[1])}
-        return self._headers
+        return {
+            LIMIT_HEADER: str(min(each * self._gateways, OPEN)),
+            RETRY_HEADER: str(max(1, round(retry_s))),
+        }
 
     def _estimate(self) -> tuple[float, float]:
         """How many are worth it and after how long there is room again, as long as few were refused."""

@@ -1,4 +1,4 @@
-"""What each answer tells HAProxy, which takes it out again: looked at before it gets there."""
+"""What an answer tells HAProxy, which takes it out again: looked at before it gets there."""
 
 from __future__ import annotations
 
