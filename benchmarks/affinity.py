@@ -68,7 +68,6 @@ def configuration(root: Path, grouping: str) -> Config:
     common = {
         "placement": "replicas",
         "replicas": REPLICAS,
-        "cache": False,
         "batching": {"grouping": grouping},
     }
     return parse_config(

@@ -107,7 +107,7 @@ def _config(root: Path, port: int, max_batch: int) -> Config:
             "repository": str(root),
             "http": {"port": port},
             "cache": {"enabled": False},
-            "models": {MODEL: {"cache": False, "batching": {"max_batch": max_batch}}},
+            "models": {MODEL: {"batching": {"max_batch": max_batch}}},
         }
     )
 

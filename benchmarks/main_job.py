@@ -107,7 +107,7 @@ def measure_ours(small: Artifact, bodies: Sequence[bytes], repeats: int) -> Ours
         gateways=THREADS,
         http=HttpConfig(port=port),
         cache=CacheConfig(enabled=True),
-        models={MODEL: ModelConfig(versions=[small.manifest.version], cache=False)},
+        models={MODEL: ModelConfig(versions=[small.manifest.version])},
     )
     with serving(config) as server:
         loads = runs(port, bodies, repeats)
@@ -117,7 +117,9 @@ def measure_ours(small: Artifact, bodies: Sequence[bytes], repeats: int) -> Ours
         ]
         ours.figures.append(Figure("mean batch, no cache", middle([x.mean_batch() for x in loads]), "rows"))
         ours.figures.append(Figure("tritonclient.http checks passed", triton_checks(server), "of 6", ">= 6"))
-        cached = config.model_copy(update={"models": {MODEL: ModelConfig(versions=[small.manifest.version])}})
+        cached = config.model_copy(
+            update={"models": {MODEL: ModelConfig(versions=[small.manifest.version], cache=True)}}
+        )
         server.update(cached)
         replay = asyncio.run(closed_loop(config.http.host, port, bodies, CLIENTS))
         ours.rates["Headrace, cached"] = replay.per_second

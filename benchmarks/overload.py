@@ -99,7 +99,7 @@ def _flood_figures(root: Path, plan: Plan, kind: str) -> Iterator[Figure]:
             "repository": str(root),
             "http": {"port": port},
             "cache": {"enabled": False},
-            "models": {MODEL: {"cache": False}},
+            "models": {MODEL: {}},
         }
     )
     with serving(config) as server:

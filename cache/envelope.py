@@ -1,7 +1,8 @@
 """Tensors <-> the bytes kept in a shared store; what comes back is exact or refused.
 
     magic "HRC", version (1 byte), payload length (8), SHA-256 of the payload (32), payload:
-        number of tensors, then for each its name, numpy dtype, shape, number of bytes, bytes
+        when it was made (8 bytes, milliseconds since 1970), number of tensors,
+        then for each its name, numpy dtype, shape, number of bytes, bytes
 Integers are little-endian. BYTES elements carry their own type and length.
 """
 
@@ -10,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,9 @@ from cache.raw import ELEMENT, elements, freeze, raw
 from headrace.tensors import DTYPES, Array, TensorMap, dtype_name
 
 _MAGIC = b"HRC"
-_VERSION = 1
+_VERSION = 2
 _HEADER = struct.Struct("<3sBQ32s")
-_COUNT = struct.Struct("<I")
+_HEAD = struct.Struct("<QI")  # when, how many tensors
 _TENSOR = struct.Struct("<IBB")  # length of the name, length of the dtype, number of dimensions
 _SIZE = struct.Struct("<Q")
 _DTYPES = {order.str: order for dtype in DTYPES.values() for order in (dtype, dtype.newbyteorder())}
@@ -31,9 +31,10 @@ class Damaged(ValueError):
     """The value is not what `pack` made: shortened, changed, of another version, or never ours."""
 
 
-def pack(outputs: TensorMap) -> bytes:
-    """One value that `unpack` turns back into the same tensors; TensorRejected for other dtypes."""
-    parts = [_COUNT.pack(len(outputs))]
+def pack(outputs: TensorMap, made_at: float) -> bytes:
+    """One value that `unpack` turns back into the same tensors and, to a millisecond, the same time (seconds
+    since 1970); TensorRejected for other dtypes."""
+    parts = [_HEAD.pack(round(made_at * 1000), len(outputs))]
     for name, array in outputs.items():
         parts += _tensor_parts(name, array)
     digest = hashlib.sha256()
@@ -43,8 +44,9 @@ def pack(outputs: TensorMap) -> bytes:
     return b"".join([header, *parts])
 
 
-def unpack(value: bytes) -> TensorMap:
-    """The tensors in `value`: same bits, dtypes and shapes, read-only; Damaged for anything odd."""
+def unpack(value: bytes) -> tuple[TensorMap, float]:
+    """The tensors in `value`, read-only, with the same bits, dtypes and shapes, and when they were made;
+    Damaged for anything odd."""
     try:
         magic, version, length, digest = _HEADER.unpack_from(value)
         payload = memoryview(value)[_HEADER.size :]
@@ -52,14 +54,14 @@ def unpack(value: bytes) -> TensorMap:
             raise Damaged("the header is not of this version or length")
         if hashlib.sha256(payload).digest() != digest:
             raise Damaged("the digest does not fit the payload")
-        tensors = list(_Reader(payload).tensors())
+        made_at, tensors = _Reader(payload).all()
     except Damaged:
         raise
     except (struct.error, ValueError, TypeError, OverflowError, MemoryError) as err:
         raise Damaged(f"the value cannot be read: {err}") from err
     if len(dict(tensors)) != len(tensors):
         raise Damaged("a name occurs twice")
-    return freeze(dict(tensors))
+    return freeze(dict(tensors)), made_at
 
 
 def _tensor_parts(name: str, array: Array) -> list[Any]:
@@ -85,10 +87,11 @@ class _Reader:
         self._payload = payload
         self._at = 0
 
-    def tensors(self) -> Iterator[tuple[str, Array]]:
-        for _ in range(self._unpack(_COUNT)[0]):
-            yield self._tensor()
+    def all(self) -> tuple[float, list[tuple[str, Array]]]:
+        made_at, count = self._unpack(_HEAD)
+        tensors = [self._tensor() for _ in range(count)]
         self._end()
+        return made_at / 1000, tensors
 
     def objects(self, shape: tuple[int, ...]) -> Array:
         count = math.prod(shape)

@@ -3,72 +3,92 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
+from cache.kept import Claim, Kept
 from cache.memory import MemoryCache
 from cache.raw import freeze
-from headrace.requests import Ran, Tier, Timings
+from headrace.errors import DeadlinePassed, NotCached
+from headrace.requests import CacheMode, Ran, Tier, Timings
 from headrace.tensors import TensorMap
 
 Run = Callable[[], Awaitable[Ran]]
 
 _MAX_WRITES = 256  # to the shared store, under way at once; answers beyond that are not written
 _CLOSE_S = 1.0
-_FROM_MEMORY = Timings().from_tier("memory")
-_FROM_REDIS = Timings().from_tier("redis")
+_LEASE_S = 2.0  # renewed while the answer is computed; when its process dies others wait for so long at most
+_WAITS = 0.5  # of the time a request has left, for another process to answer it
+_FIRST_LOOK_S, _LAST_LOOK_S = 0.004, 0.032  # pauses between looks
 
 
 class SharedCache(Protocol):
     """A store that other processes see too; it never raises: what it cannot do is a miss."""
 
-    async def get(self, key: bytes) -> TensorMap | None: ...
-    async def put(self, key: bytes, outputs: TensorMap) -> None: ...
+    async def get(self, key: bytes) -> Kept | None: ...
+    async def claim(self, key: bytes, lease_s: float) -> Kept | Claim: ...
+    def renew(self, key: bytes, lease_s: float) -> Coroutine[Any, Any, None]: ...
+    def release(self, key: bytes) -> Coroutine[Any, Any, None]: ...
+    def put(self, key: bytes, outputs: TensorMap, ttl_s: float) -> Coroutine[Any, Any, None]: ...
 
 
 @dataclass(slots=True)
 class _Flight:
-    """One computation under way and all who wait for it, each with a run of its own should this one fail."""
+    """One computation under way and all who wait for it, each with a run of its own, and a deadline, should
+    this one fail."""
 
-    waiters: dict[asyncio.Future[Ran], tuple[Run, Context]] = field(default_factory=dict)
+    waiters: dict[asyncio.Future[Ran], tuple[Run, Context, float | None]] = field(default_factory=dict)
     task: asyncio.Task[None] | None = None
 
 
 class ResponseCache:
-    """Answers by key, each computed by one caller at a time; for the use of one event loop.
+    """Answers of one model by key, kept for `ttl_s` seconds and each computed by one caller at a time; for
+    the use of one event loop. The memory and the shared store may be those of several models.
 
     Outputs are read-only and the same bits whether they were just computed or remembered. Errors are not
     remembered, nor shared: when a run fails, its own caller gets the error and the next who waits runs.
     A caller that is cancelled takes nothing with it; a run that nobody waits for any more is cancelled.
     """
 
-    def __init__(self, memory: MemoryCache, shared: SharedCache | None) -> None:
+    def __init__(self, memory: MemoryCache, shared: SharedCache | None, ttl_s: float) -> None:
         self._memory = memory
         self._shared = shared
+        self._ttl_s = ttl_s
         self._flights: dict[bytes, _Flight] = {}
         self._attempts: set[asyncio.Task[None]] = set()  # the loop itself keeps no strong reference
         self._writes: set[asyncio.Task[None]] = set()
 
-    def peek(self, key: bytes) -> Ran | None:
-        """The answer if this process remembers it, at once."""
-        outputs = self._memory.get(key)
-        return None if outputs is None else Ran(outputs, _FROM_MEMORY)
-
-    async def get_or_run(self, key: bytes, run: Run) -> Ran:
+    async def get_or_run(
+        self, key: bytes, run: Run, mode: CacheMode = "use", deadline: float | None = None
+    ) -> Ran:
         """The answer to `key`, from `run` only if nothing else has it; `timings.tier` tells where from.
 
-        Raises what the caller's own `run` raises.
+        Raises what the caller's own `run` raises, DeadlinePassed at `deadline` (in the running loop's time)
+        and NotCached in mode "only".
         """
-        remembered = self.peek(key)
-        if remembered is not None:
-            return remembered
+        if mode != "refresh" and (kept := self._memory.get(key)) is not None:
+            return _remembered(kept, "memory")
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._get_or_run(key, run, mode, deadline)
+        except TimeoutError as err:
+            raise DeadlinePassed("the request's timeout passed before its answer") from err
+
+    async def _get_or_run(self, key: bytes, run: Run, mode: CacheMode, deadline: float | None) -> Ran:
+        if mode == "refresh":
+            return await self._computed(key, run)
+        if mode == "only":
+            if (ran := await self._from_shared(key)) is None:
+                raise NotCached("no answer to this request is remembered, and it asked for no other")
+            return ran
         future: asyncio.Future[Ran] = asyncio.get_running_loop().create_future()
         flight = self._flights.get(key)
         if flight is None:
             flight = self._flights[key] = _Flight()
-        flight.waiters[future] = (run, copy_context())
+        flight.waiters[future] = (run, copy_context(), deadline)
         if flight.task is None:
             self._take_off(key, flight)
         try:
@@ -87,18 +107,20 @@ class ResponseCache:
 
     def _take_off(self, key: bytes, flight: _Flight) -> None:
         """Start the run of the first who waits, in the context of its caller."""
-        for future, (run, context) in flight.waiters.items():
+        for future, (run, context, deadline) in flight.waiters.items():
             if not future.done():
-                attempt = self._attempt(key, flight, future, run)
+                attempt = self._attempt(key, flight, future, self._obtain(key, run, deadline))
                 flight.task = asyncio.get_running_loop().create_task(attempt, context=context)
                 self._attempts.add(flight.task)
                 flight.task.add_done_callback(self._attempts.discard)
                 return
         self._land(key, flight)
 
-    async def _attempt(self, key: bytes, flight: _Flight, leader: asyncio.Future[Ran], run: Run) -> None:
+    async def _attempt(
+        self, key: bytes, flight: _Flight, leader: asyncio.Future[Ran], obtaining: Awaitable[Ran]
+    ) -> None:
         try:
-            ran = await self._obtain(key, run)
+            ran = await obtaining
         except BaseException as err:
             self._hand_over(key, flight, leader, err)
             if not isinstance(err, Exception):
@@ -111,21 +133,70 @@ class ResponseCache:
                 tier = ran.timings.tier if future is leader else followers
                 future.set_result(Ran(dict(ran.outputs), ran.timings.from_tier(tier)))
 
-    async def _obtain(self, key: bytes, run: Run) -> Ran:
-        outputs = None if self._shared is None else await self._shared.get(key)
-        if outputs is not None:
-            ran = Ran(freeze(outputs), _FROM_REDIS)
-        else:
-            fresh = await run()
-            ran = Ran(freeze(fresh.outputs), fresh.timings.from_tier("miss"))
-            self._share(key, ran.outputs)
-        self._memory.put(key, ran.outputs)
+    async def _obtain(self, key: bytes, run: Run, deadline: float | None) -> Ran:
+        """From the shared store, from whoever is computing it, or computed here."""
+        if self._shared is None:
+            return await self._computed(key, run)
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        until = math.inf if deadline is None else now + _WAITS * (deadline - now)
+        tier: Tier = "redis"
+        pause_s = _FIRST_LOOK_S
+        found = await self._shared.claim(key, _LEASE_S)
+        while found is Claim.TAKEN and loop.time() + pause_s < until:
+            await asyncio.sleep(pause_s)
+            tier, pause_s = "flight", min(2 * pause_s, _LAST_LOOK_S)
+            found = await self._shared.claim(key, _LEASE_S)
+        if isinstance(found, Kept):
+            return self._remember(key, found, tier)
+        if found is Claim.MINE:
+            return await self._lead(key, run, self._shared)
+        return await self._computed(key, run)
+
+    async def _lead(self, key: bytes, run: Run, shared: SharedCache) -> Ran:
+        """Compute what this process has claimed, and tell the others when that fails."""
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(_LEASE_S / 2, lambda: renew())
+
+        def renew() -> None:
+            nonlocal timer
+            self._write(shared.renew(key, _LEASE_S))
+            timer = loop.call_later(_LEASE_S / 2, renew)
+
+        try:
+            return await self._computed(key, run)
+        except BaseException:
+            self._write(shared.release(key))
+            raise
+        finally:
+            timer.cancel()
+
+    async def _from_shared(self, key: bytes) -> Ran | None:
+        kept = None if self._shared is None else await self._shared.get(key)
+        return None if kept is None else self._remember(key, kept, "redis")
+
+    def _remember(self, key: bytes, kept: Kept, tier: Tier) -> Ran:
+        kept = Kept(freeze(kept.outputs), kept.age_s)
+        self._memory.put(key, kept.outputs, self._ttl_s, kept.age_s)
+        return _remembered(kept, tier)
+
+    async def _computed(self, key: bytes, run: Run) -> Ran:
+        fresh = await run()
+        ran = Ran(freeze(fresh.outputs), fresh.timings.from_tier("miss"))
+        self._share(key, ran.outputs)
+        self._memory.put(key, ran.outputs, self._ttl_s)
         return ran
 
     def _share(self, key: bytes, outputs: TensorMap) -> None:
-        if self._shared is None or len(self._writes) >= _MAX_WRITES:
+        if self._shared is not None:
+            self._write(self._shared.put(key, outputs, self._ttl_s))
+
+    def _write(self, writing: Coroutine[Any, Any, None]) -> None:
+        """In the background: nobody waits for it."""
+        if len(self._writes) >= _MAX_WRITES:
+            writing.close()
             return
-        write = asyncio.get_running_loop().create_task(self._shared.put(key, outputs))
+        write = asyncio.get_running_loop().create_task(writing)
         self._writes.add(write)
         write.add_done_callback(self._writes.discard)
 
@@ -149,3 +220,7 @@ class ResponseCache:
         """Who comes from now on starts a new flight."""
         if self._flights.get(key) is flight:
             del self._flights[key]
+
+
+def _remembered(kept: Kept, tier: Tier) -> Ran:
+    return Ran(kept.outputs, Timings(tier=tier, age_s=kept.age_s))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 
@@ -37,7 +37,7 @@ def request_of(
         version=version,
         outputs=_names(outputs),
         timeout_s=_seconds(timeout_s),
-        cache="bypass" if cache == "bypass" else "use",
+        cache=cast(CacheMode, cache),
         tenant=str(tenant),
         priority=_priority(priority),
     )

@@ -27,7 +27,7 @@ from deployments.watch import settle_memory, watch
 from engines.artifact import Artifact, Repository
 from engines.cpu import cpu_cores
 from headrace.config import Config, ModelConfig
-from headrace.errors import DeadlinePassed, HeadraceError, NotFound, Overloaded
+from headrace.errors import HeadraceError, NotCached, NotFound, Overloaded
 from headrace.metrics import CACHE_FAULTS, CACHE_REQUESTS, ERRORS, REQUEST_LATENCY
 from headrace.requests import CacheMode, InferRequest, InferResponse, Ran
 from headrace.tensors import Array, Signature
@@ -40,7 +40,7 @@ class Served:
     artifact: Artifact
     setup: Setup
     backend: Backend
-    is_cached: bool
+    responses: ResponseCache | None  # None: nothing is remembered
     timeout_s: float | None  # of requests that bring none
     door: Door
     seen: SizesSeen  # of what was computed
@@ -49,8 +49,17 @@ class Served:
     def signature(self) -> Signature:
         return self.artifact.manifest.signature
 
+    async def close(self) -> None:
+        await self.backend.close()
+        if self.responses is not None:
+            await self.responses.close()
+
 
 APP_PREFIX = "headrace:"
+
+
+def _bytes(mib: float) -> int:
+    return int(mib * 2**20)
 
 
 def app_name(model: str, version: str) -> str:
@@ -77,7 +86,8 @@ class Gateway(GrpcMethods):
         self._config = Config.model_validate(config)
         self.grpc = GrpcApp(self, self._config.limits)
         self._models: dict[str, dict[str, Served]] = {}
-        self._responses = self._open_cache()
+        self._memory = MemoryCache(_bytes(self._config.cache.memory_mib))
+        self._shared = self._open_shared()
         self._hosts: list[ModelHost] = []
         repository = Repository(Path(self._config.repository))
         for name, model in self._config.models.items():
@@ -99,9 +109,7 @@ class Gateway(GrpcMethods):
         for task in self._tasks:
             task.cancel()
         for versions in self._models.values():
-            await asyncio.gather(*(served.backend.close() for served in versions.values()))
-        if self._responses is not None:
-            await self._responses.close()
+            await asyncio.gather(*(served.close() for served in versions.values()))
 
     def __serve_build_asgi_app__(self) -> HttpApp:
         return HttpApp(self, self._config.limits)
@@ -169,18 +177,16 @@ class Gateway(GrpcMethods):
                 request.inputs, sizes, request.outputs, deadline, request.priority
             )
 
-        if self._responses is None or not served.is_cached or request.cache == "bypass":
+        if served.responses is None and request.cache == "only":
+            raise NotCached(
+                f"answers of model {request.model!r} are not remembered, and it asked for no other"
+            )
+        if served.responses is None or request.cache == "bypass":
             return await run()
         key = key_of(
             served.artifact.digest, request.inputs, request.outputs, request.parameters, request.tenant
         )
-        if (hit := self._responses.peek(key)) is not None:
-            return hit
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await self._responses.get_or_run(key, run)
-        except TimeoutError as err:
-            raise DeadlinePassed("the request's timeout passed before its answer") from err
+        return await served.responses.get_or_run(key, run, request.cache, deadline)
 
     def find(self, model: str, version: str | None = None) -> Served:
         """The version that answers; NotFound lists what is served."""
@@ -217,21 +223,24 @@ class Gateway(GrpcMethods):
         labels = (model if known else "", version if version in known else "", err.kind)
         metrics.count(ERRORS, labels)
 
-    def _open_cache(self) -> ResponseCache | None:
+    def _open_shared(self) -> RedisCache | None:
         cache = self._config.cache
-        if not cache.enabled:
+        if not cache.enabled or cache.url is None:
             return None
-        memory = MemoryCache(int(cache.memory_mib * 2**20), cache.ttl_s)
-        shared = None
-        if cache.url is not None:
-            shared = RedisCache(
-                cache.url,
-                prefix=cache.prefix,
-                ttl_s=cache.ttl_s,
-                timeout_s=cache.timeout_ms / 1000,
-                on_fault=lambda _: metrics.count(CACHE_FAULTS),
-            )
-        return ResponseCache(memory, shared)
+        return RedisCache(
+            cache.url,
+            prefix=cache.prefix,
+            timeout_s=cache.timeout_ms / 1000,
+            on_fault=lambda _: metrics.count(CACHE_FAULTS),
+        )
+
+    def _responses(self, model: ModelConfig) -> ResponseCache | None:
+        cache = self._config.cache
+        if not (cache.enabled and model.cache):
+            return None
+        own = model.cache_memory_mib
+        memory = self._memory if own is None else MemoryCache(_bytes(own))
+        return ResponseCache(memory, self._shared, model.cache_ttl_s or cache.ttl_s)
 
     async def _serve(self, artifact: Artifact, model: ModelConfig) -> Served:
         """Ready: with placement "inline" its engine is loaded and warm."""
@@ -242,7 +251,7 @@ class Gateway(GrpcMethods):
             artifact,
             setup,
             backend,
-            model.cache,
+            self._responses(model),
             None if model.timeout_ms is None else model.timeout_ms / 1000,
             Door(self._config.gateways, 2 * engines, backend.usual_s),  # one in each, one next
             SizesSeen(),

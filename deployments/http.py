@@ -177,7 +177,9 @@ def _error_headers(err: HeadraceError) -> dict[str, str]:
 
 def _timing_headers(timings: Timings) -> dict[str, str]:
     """Which tier answered, and the W3C Server-Timing of what ran for this request, in milliseconds."""
-    if not timings.batch_rows or timings.tier in ("memory", "redis"):
+    if timings.tier in ("memory", "redis"):
+        return {"headrace-cache": timings.tier, "age": str(round(timings.age_s))}
+    if not timings.batch_rows:
         return {"headrace-cache": timings.tier}
     return {
         "headrace-cache": timings.tier,

@@ -84,9 +84,7 @@ def requests(messages: int) -> list[bytes]:
 
 def plain(settings: Settings, http: HttpConfig, version: str) -> Config:
     """The original, asked one request at a time: no batches, no cache."""
-    one_by_one = ModelConfig(
-        versions=[version], cache=False, batching=BatchingConfig(grouping="exact", max_batch=1)
-    )
+    one_by_one = ModelConfig(versions=[version], batching=BatchingConfig(grouping="exact", max_batch=1))
     return Config(repository=str(settings.repository.resolve()), http=http, models={MODEL: one_by_one})
 
 
@@ -95,7 +93,7 @@ def full(settings: Settings, http: HttpConfig, version: str) -> Config:
     return Config(
         repository=str(settings.repository.resolve()),
         http=http,
-        models={MODEL: ModelConfig(versions=[version])},
+        models={MODEL: ModelConfig(versions=[version], cache=True)},
     )
 
 

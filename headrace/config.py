@@ -61,7 +61,7 @@ class CacheConfig(_Part):
     url: str | None = None  # None: a private embedded server on this machine
     prefix: str = "headrace:"
     ttl_s: float = Field(default=3600.0, gt=0)
-    memory_mib: float = Field(default=64.0, ge=0)  # in each gateway
+    memory_mib: float = Field(default=64.0, ge=0)  # in each gateway, for models without memory of their own
     redis_mib: int = Field(default=256, ge=1)  # of the embedded server
     timeout_ms: float = Field(default=50.0, gt=0, le=10_000)
 
@@ -99,7 +99,9 @@ class ModelConfig(_Part):
     affinity: bool = False  # like requests meet on one replica until it is busy
     num_gpus: float = Field(default=0.0, ge=0)  # of each replica
     threads: int = Field(default=1, ge=1, le=256)  # of each engine; not given: as tuned, else 1
-    cache: bool = True
+    cache: bool = False  # for models whose answer is the same whenever it is computed
+    cache_ttl_s: float | None = Field(default=None, gt=0)  # None: the cache's
+    cache_memory_mib: float | None = Field(default=None, ge=0)  # of its own in each gateway; None: shares
     timeout_ms: float | None = Field(default=None, gt=0)  # of requests that bring none
     batching: BatchingConfig = BatchingConfig()
 

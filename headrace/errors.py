@@ -4,6 +4,7 @@
     ├── CallerError               400  bad_request      the request is wrong: say how to mend it
     │   ├── TensorRejected        400  tensor           name, dtype, shape or content of a tensor
     │   ├── NotFound              404  not_found        model, version or path
+    │   ├── NotCached             404  not_cached       only a remembered answer was wanted, and there is none
     │   ├── MethodNotAllowed      405  method
     │   ├── SlowBody              408  slow_body        the body did not arrive in time
     │   └── TooLarge              413  too_large        over a limit of the server
@@ -43,6 +44,11 @@ class TensorRejected(CallerError):
 class NotFound(CallerError):
     status = 404
     kind = "not_found"
+
+
+class NotCached(CallerError):
+    status = 404
+    kind = "not_cached"
 
 
 class MethodNotAllowed(CallerError):

@@ -9,7 +9,9 @@ from typing import Literal
 from headrace.tensors import TensorMap
 
 Scalar = str | int | float | bool
-CacheMode = Literal["use", "bypass"]
+# An answer that is remembered does ("use"); it is computed and not remembered ("bypass"), or computed and
+# remembered instead of the older one ("refresh"); or it is not computed ("only").
+CacheMode = Literal["use", "bypass", "refresh", "only"]
 LOWEST_PRIORITY = 2**31 - 1
 # Where an answer came from: computed now, an in-process hit, a shared hit, or another
 # request's computation of the same key that was already under way.
@@ -42,6 +44,7 @@ class Timings:
     ran_s: float = 0.0
     batch_rows: int = 0
     tier: Tier = "off"
+    age_s: float = 0.0  # since it was computed, when it comes from a cache
 
     def from_tier(self, tier: Tier) -> Timings:
         return replace(self, tier=tier)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast, get_args
 
 from headrace.errors import CallerError
 from headrace.requests import LOWEST_PRIORITY, CacheMode, Scalar
@@ -14,6 +14,7 @@ from protocol.limits import shown
 
 _LONGEST_TIMEOUT = 1 << 53  # microseconds, 285 years: exact as a float
 _SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
+_MODES = get_args(CacheMode)
 _OWN = frozenset({*_SEQUENCE, "binary_data_output", "timeout", "cache", "priority"})
 
 
@@ -70,6 +71,8 @@ def _priority(parameters: dict[str, Any]) -> int:
 
 def _cache(parameters: dict[str, Any]) -> CacheMode:
     mode = parameters.get("cache")
-    if mode not in (None, "use", "bypass"):
-        raise CallerError(f"parameter 'cache' is {shown(mode)}; allowed: 'use', 'bypass'")
-    return "bypass" if mode == "bypass" else "use"
+    if mode is None:
+        return "use"
+    if mode not in _MODES:
+        raise CallerError(f"parameter 'cache' is {shown(mode)}; allowed: {', '.join(map(repr, _MODES))}")
+    return cast(CacheMode, mode)

@@ -77,13 +77,13 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
                 "limits": {"body_timeout_s": BODY_TIMEOUT_S},
                 "cache": {"url": cache_server.start()},
                 "models": {
-                    "double": {"versions": ["1", "2"]},
-                    "far": {"placement": "replicas", "replicas": 2, "affinity": True, "cache": False},
-                    "slow": {"cache": False, "batching": {"max_batch": 1}},
-                    "words": {},
-                    "minilm": {},
-                    "lookup": {"cache": False},
-                    **{name: {} for name in SAME},
+                    "double": {"versions": ["1", "2"], "cache": True},
+                    "far": {"placement": "replicas", "replicas": 2, "affinity": True},
+                    "slow": {"batching": {"max_batch": 1}},
+                    "words": {"cache": True},
+                    "minilm": {"cache": True},
+                    "lookup": {},
+                    **{name: {"cache": True} for name in SAME},
                 },
             }
         )

@@ -33,7 +33,6 @@ def config(artifact: Artifact, setup: Setup, port: int) -> Config:
     model = ModelConfig(
         versions=[manifest.version],
         threads=setup.threads,
-        cache=False,
         batching=BatchingConfig(max_batch=setup.batch, permits=setup.permits),
     )
     return Config(

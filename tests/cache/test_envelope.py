@@ -20,12 +20,13 @@ OBJECTS = hnp.arrays(np.dtype(object), SHAPES, elements=STRINGS, fill=st.nothing
 NUMERIC = hnp.arrays(st.sampled_from([np.dtype(code) for code in CODES]), SHAPES)
 TENSORS = st.dictionaries(st.text(max_size=5), st.one_of(NUMERIC, OBJECTS), max_size=3)
 
+NOW = 1_764_100_000.125
 SMALL = {"y": np.array([1.5, np.nan], dtype=np.float32), "s": np.array([b"ab", "c", b""], dtype=object)}
 
 
 def sealed(payload: bytes) -> bytes:
     """A value whose header and digest are right, whatever the payload says."""
-    return struct.pack("<3sBQ32s", b"HRC", 1, len(payload), hashlib.sha256(payload).digest()) + payload
+    return struct.pack("<3sBQ32s", b"HRC", 2, len(payload), hashlib.sha256(payload).digest()) + payload
 
 
 def tensor(dtype: bytes, shape: tuple[int, ...], content: bytes, num_bytes: int | None = None) -> bytes:
@@ -36,7 +37,8 @@ def tensor(dtype: bytes, shape: tuple[int, ...], content: bytes, num_bytes: int 
 
 @given(TENSORS)
 def test_tensors_come_back_with_the_same_bits(tensors: dict[str, Any]) -> None:
-    got = unpack(pack(tensors))
+    got, made_at = unpack(pack(tensors, NOW))
+    assert made_at == NOW
     assert list(got) == list(tensors)
     for name, array in tensors.items():
         assert (got[name].dtype, got[name].shape) == (array.dtype, array.shape)
@@ -49,14 +51,14 @@ def test_tensors_come_back_with_the_same_bits(tensors: dict[str, Any]) -> None:
 
 @given(TENSORS, st.data())
 def test_any_flipped_byte_is_damage(tensors: dict[str, Any], data: st.DataObject) -> None:
-    value = bytearray(pack(tensors))
+    value = bytearray(pack(tensors, NOW))
     value[data.draw(st.integers(0, len(value) - 1))] ^= data.draw(st.integers(1, 255))
     with pytest.raises(Damaged):
         unpack(bytes(value))
 
 
 def test_every_flipped_bit_and_every_shorter_value_is_damage() -> None:
-    value = pack(SMALL)
+    value = pack(SMALL, NOW)
     for at in range(len(value)):
         with pytest.raises(Damaged):
             unpack(value[:at])
@@ -68,7 +70,7 @@ def test_every_flipped_bit_and_every_shorter_value_is_damage() -> None:
 
 def test_bytes_after_the_value_are_damage() -> None:
     with pytest.raises(Damaged):
-        unpack(pack(SMALL) + b"\0")
+        unpack(pack(SMALL, NOW) + b"\0")
 
 
 @pytest.mark.parametrize("value", [b"", b"HRC", b"junk" * 50, b"\x80\x04N.", "text", 7])
@@ -81,23 +83,23 @@ def test_what_was_never_ours_is_damage(value: Any) -> None:
     "payload",
     [
         b"",
-        struct.pack("<I", 2**32 - 1),
-        struct.pack("<I", 0) + b"more",
-        struct.pack("<I", 1) + tensor(b"<f4", (2,), b"\0" * 4),
-        struct.pack("<I", 1) + tensor(b"<f4", (2,), b"\0" * 8, num_bytes=2**60),
-        struct.pack("<I", 1) + tensor(b"<f4", (2**62, 4), b""),
-        struct.pack("<I", 1) + tensor(b"<f4", (0, 2**63), b""),
-        struct.pack("<I", 1) + tensor(b"<f4", (1,) * 200, b"\0" * 4),
-        struct.pack("<I", 1) + tensor(b"|O", (2**62,), b""),
-        struct.pack("<I", 1) + tensor(b"|O", (0, 2**63), b""),
-        struct.pack("<I", 1) + tensor(b"|O", (1,), struct.pack("<cQ", b"b", 2**60)),
-        struct.pack("<I", 1) + tensor(b"|O", (1,), struct.pack("<cQ", b"?", 0)),
-        struct.pack("<I", 1) + tensor(b"|O", (1,), struct.pack("<cQ", b"s", 1) + b"\xff"),
-        struct.pack("<I", 1) + tensor(b"|O", (1,), struct.pack("<cQ", b"b", 0) + b"more"),
-        struct.pack("<I", 1) + tensor(b"<c8", (1,), b"\0" * 8),
-        struct.pack("<I", 1) + tensor(b"<f4,<f4", (1,), b"\0" * 8),
-        struct.pack("<I", 1) + tensor(b"<U999999999999", (0,), b""),
-        struct.pack("<I", 2) + 2 * tensor(b"<f4", (1,), b"\0" * 4),
+        struct.pack("<QI", 0, 2**32 - 1),
+        struct.pack("<QI", 0, 0) + b"more",
+        struct.pack("<QI", 0, 1) + tensor(b"<f4", (2,), b"\0" * 4),
+        struct.pack("<QI", 0, 1) + tensor(b"<f4", (2,), b"\0" * 8, num_bytes=2**60),
+        struct.pack("<QI", 0, 1) + tensor(b"<f4", (2**62, 4), b""),
+        struct.pack("<QI", 0, 1) + tensor(b"<f4", (0, 2**63), b""),
+        struct.pack("<QI", 0, 1) + tensor(b"<f4", (1,) * 200, b"\0" * 4),
+        struct.pack("<QI", 0, 1) + tensor(b"|O", (2**62,), b""),
+        struct.pack("<QI", 0, 1) + tensor(b"|O", (0, 2**63), b""),
+        struct.pack("<QI", 0, 1) + tensor(b"|O", (1,), struct.pack("<cQ", b"b", 2**60)),
+        struct.pack("<QI", 0, 1) + tensor(b"|O", (1,), struct.pack("<cQ", b"?", 0)),
+        struct.pack("<QI", 0, 1) + tensor(b"|O", (1,), struct.pack("<cQ", b"s", 1) + b"\xff"),
+        struct.pack("<QI", 0, 1) + tensor(b"|O", (1,), struct.pack("<cQ", b"b", 0) + b"more"),
+        struct.pack("<QI", 0, 1) + tensor(b"<c8", (1,), b"\0" * 8),
+        struct.pack("<QI", 0, 1) + tensor(b"<f4,<f4", (1,), b"\0" * 8),
+        struct.pack("<QI", 0, 1) + tensor(b"<U999999999999", (0,), b""),
+        struct.pack("<QI", 0, 2) + 2 * tensor(b"<f4", (1,), b"\0" * 4),
     ],
 )
 def test_a_payload_that_lies_is_damage_even_under_a_right_digest(payload: bytes) -> None:
@@ -106,27 +108,27 @@ def test_a_payload_that_lies_is_damage_even_under_a_right_digest(payload: bytes)
 
 
 def test_another_version_is_damage() -> None:
-    value = pack(SMALL)
+    value = pack(SMALL, NOW)
     with pytest.raises(Damaged):
-        unpack(value[:3] + b"\x02" + value[4:])
+        unpack(value[:3] + b"\x01" + value[4:])
 
 
 def test_payloads_of_nan_survive() -> None:
     bits = np.array([0x7FC00001, 0xFFC12345, 0x7F800001], dtype=np.uint32)
-    assert unpack(pack({"y": bits.view(np.float32)}))["y"].view(np.uint32).tolist() == bits.tolist()
+    assert unpack(pack({"y": bits.view(np.float32)}, NOW))[0]["y"].view(np.uint32).tolist() == bits.tolist()
 
 
 def test_a_view_with_strides_comes_back_in_its_own_shape() -> None:
     view = np.arange(24).reshape(4, 6)[::2, ::-3].T
-    assert np.array_equal(unpack(pack({"y": view}))["y"], view)
+    assert np.array_equal(unpack(pack({"y": view}, NOW))[0]["y"], view)
 
 
 def test_what_comes_back_does_not_keep_the_value_alive() -> None:
-    assert unpack(pack(SMALL))["y"].base is None
+    assert unpack(pack(SMALL, NOW))[0]["y"].base is None
 
 
 def test_what_the_protocol_cannot_carry_is_rejected() -> None:
     with pytest.raises(TensorRejected):
-        pack({"y": np.zeros(1, np.complex64)})
+        pack({"y": np.zeros(1, np.complex64)}, NOW)
     with pytest.raises(TensorRejected):
-        pack({"y": np.array([object()], dtype=object)})
+        pack({"y": np.array([object()], dtype=object)}, NOW)

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from redis.asyncio import Redis
 
+from cache.breaker import Breaker
 from cache.embedded import EmbeddedServer
-from cache.redis import Breaker, RedisCache
+from cache.kept import Claim
+from cache.redis import RedisCache
 from headrace.errors import ConfigRejected
 
 KEY = bytes(range(32))
@@ -32,10 +34,8 @@ def faults() -> Faults:
 
 @pytest.fixture
 def make(faults: Faults) -> Any:
-    def make(
-        url: str, prefix: str = "test:", ttl_s: float = 60, timeout_s: float = TIMEOUT_S, **options: Any
-    ) -> RedisCache:
-        return RedisCache(url, prefix, ttl_s, timeout_s, on_fault=faults, **options)
+    def make(url: str, prefix: str = "test:", timeout_s: float = TIMEOUT_S, **options: Any) -> RedisCache:
+        return RedisCache(url, prefix, timeout_s, on_fault=faults, **options)
 
     return make
 
@@ -61,27 +61,27 @@ def name(prefix: str = "test:") -> str:
 async def test_what_is_put_is_got_bit_for_bit(redis_url: str, make: Any, faults: Faults) -> None:
     cache = make(redis_url, prefix="roundtrip:")
     assert await cache.get(KEY) is None
-    await cache.put(KEY, OUTPUTS)
+    await cache.put(KEY, OUTPUTS, 60)
     got = await cache.get(KEY)
-    assert got["y"].tobytes() == OUTPUTS["y"].tobytes()
-    assert got["s"].tolist() == [b"a", b""]
+    assert got.outputs["y"].tobytes() == OUTPUTS["y"].tobytes()
+    assert got.outputs["s"].tolist() == [b"a", b""]
     assert faults == []
     await cache.close()
 
 
 async def test_a_large_value_passes(redis_url: str, make: Any) -> None:
     cache = make(redis_url, prefix="large:")
-    await cache.put(KEY, {"y": np.arange(100_000)})
-    assert (await cache.get(KEY))["y"][-1] == 99_999
+    await cache.put(KEY, {"y": np.arange(100_000)}, 60)
+    assert (await cache.get(KEY)).outputs["y"][-1] == 99_999
     await cache.close()
 
 
 async def test_values_expire_after_their_time_less_up_to_a_tenth(redis_url: str, make: Any) -> None:
-    cache = make(redis_url, prefix="ttl:", ttl_s=100)
+    cache = make(redis_url, prefix="ttl:")
     lives = []
     async with Redis.from_url(redis_url) as client:
         for number in range(40):
-            await cache.put(bytes([number]), OUTPUTS)
+            await cache.put(bytes([number]), OUTPUTS, 100)
             lives.append(await client.pttl(f"ttl:{number:02x}"))
     assert all(89_000 < life <= 100_000 for life in lives)
     assert max(lives) - min(lives) > 2_000
@@ -90,7 +90,7 @@ async def test_values_expire_after_their_time_less_up_to_a_tenth(redis_url: str,
 
 async def test_a_damaged_value_is_a_miss_and_deleted(redis_url: str, make: Any, faults: Faults) -> None:
     cache = make(redis_url, prefix="damaged:")
-    await cache.put(KEY, OUTPUTS)
+    await cache.put(KEY, OUTPUTS, 60)
     async with Redis.from_url(redis_url) as client:
         await client.setrange(name("damaged:"), 60, b"\xff\xff")
         assert await cache.get(KEY) is None
@@ -107,7 +107,7 @@ async def test_a_wrong_type_under_our_key_is_a_miss_until_the_next_put(
         await client.lpush(name("type:"), b"x")
     assert await cache.get(KEY) is None
     assert faults == ["ResponseError"]
-    await cache.put(KEY, OUTPUTS)
+    await cache.put(KEY, OUTPUTS, 60)
     assert await cache.get(KEY) is not None
     await cache.close()
 
@@ -122,11 +122,11 @@ async def test_a_wrong_password_is_a_miss_and_a_right_one_works(
     path = redis_url.removeprefix("unix://")
     wrong = make(f"unix://guest@{path}?password=n0t")
     assert await wrong.get(KEY) is None
-    await wrong.put(KEY, OUTPUTS)
+    await wrong.put(KEY, OUTPUTS, 60)
     assert len(faults) == 2
     assert "n0t" not in "".join(faults)
     right = make(f"unix://guest@{path}?password=s3cret", prefix="password:")
-    await right.put(KEY, OUTPUTS)
+    await right.put(KEY, OUTPUTS, 60)
     assert await right.get(KEY) is not None
     await wrong.close()
     await right.close()
@@ -136,7 +136,7 @@ async def test_a_read_only_server_is_a_miss(own_server: EmbeddedServer, make: An
     cache = make(own_server.start())
     async with Redis.from_url(own_server.start()) as client:
         await client.replicaof("127.0.0.1", "1")
-    await cache.put(KEY, OUTPUTS)
+    await cache.put(KEY, OUTPUTS, 60)
     assert faults == ["ReadOnlyError"]
     assert await cache.get(KEY) is None
     await cache.close()
@@ -146,7 +146,7 @@ async def test_what_the_envelope_cannot_carry_is_a_fault_not_an_error(
     redis_url: str, make: Any, faults: Faults
 ) -> None:
     cache = make(redis_url)
-    await cache.put(KEY, {"y": np.zeros(1, np.complex64)})
+    await cache.put(KEY, {"y": np.zeros(1, np.complex64)}, 60)
     assert faults == ["TensorRejected"]
     await cache.close()
 
@@ -155,14 +155,14 @@ async def test_a_stalled_server_is_a_miss_in_time_then_skipped_and_comes_back(
     own_server: EmbeddedServer, make: Any, clock: Any, faults: Faults
 ) -> None:
     cache = make(own_server.start(), clock=clock)
-    await cache.put(KEY, OUTPUTS)
+    await cache.put(KEY, OUTPUTS, 60)
     assert own_server.pid is not None
     os.kill(own_server.pid, signal.SIGSTOP)
     for _ in range(Breaker.FAULTS):
         got, took_s = await timed(cache.get(KEY))
         assert got is None
         assert took_s < 0.2
-    for call in (cache.get(KEY), cache.put(KEY, OUTPUTS)):
+    for call in (cache.get(KEY), cache.put(KEY, OUTPUTS, 60)):
         got, took_s = await timed(call)
         assert got is None
         assert took_s < 0.005
@@ -177,7 +177,7 @@ async def test_a_killed_server_is_a_miss_then_skipped_and_comes_back(
     own_server: EmbeddedServer, make: Any, clock: Any, faults: Faults
 ) -> None:
     cache = make(own_server.start(), clock=clock)
-    await cache.put(KEY, OUTPUTS)
+    await cache.put(KEY, OUTPUTS, 60)
     kill(own_server)
     for _ in range(Breaker.FAULTS):
         got, took_s = await timed(cache.get(KEY))
@@ -190,7 +190,7 @@ async def test_a_killed_server_is_a_miss_then_skipped_and_comes_back(
     own_server.start()
     assert await cache.get(KEY) is None
     clock.now += Breaker.FIRST_S
-    await cache.put(KEY, OUTPUTS)
+    await cache.put(KEY, OUTPUTS, 60)
     assert await cache.get(KEY) is not None
     await cache.close()
 
@@ -223,7 +223,7 @@ async def test_many_calls_at_once_share_few_connections_and_all_are_answered(
     own_server: EmbeddedServer, make: Any, faults: Faults
 ) -> None:
     cache = make(own_server.start(), timeout_s=5)  # how long they take is the machine's business
-    await cache.put(KEY, OUTPUTS)
+    await cache.put(KEY, OUTPUTS, 60)
     got = await asyncio.gather(*(cache.get(KEY) for _ in range(200)))
     assert all(each is not None for each in got)
     async with Redis.from_url(own_server.start()) as client:
@@ -236,8 +236,8 @@ async def test_a_cancelled_call_is_cancelled_and_leaves_the_pool_usable(
     own_server: EmbeddedServer, make: Any, faults: Faults
 ) -> None:
     cache = make(own_server.start(), timeout_s=5)  # a stopped server must not be a fault before the end
-    await cache.put(KEY, OUTPUTS)
-    await cache.put(KEY[::-1], {"y": np.zeros(1)})
+    await cache.put(KEY, OUTPUTS, 60)
+    await cache.put(KEY[::-1], {"y": np.zeros(1)}, 60)
     assert own_server.pid is not None
     os.kill(own_server.pid, signal.SIGSTOP)
     calls = [asyncio.create_task(cache.get(KEY)) for _ in range(100)]
@@ -247,8 +247,8 @@ async def test_a_cancelled_call_is_cancelled_and_leaves_the_pool_usable(
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert all(isinstance(result, asyncio.CancelledError) for result in results)
     os.kill(own_server.pid, signal.SIGCONT)
-    assert list(await cache.get(KEY[::-1])) == ["y"]
-    assert set(await cache.get(KEY)) == {"y", "s"}
+    assert list((await cache.get(KEY[::-1])).outputs) == ["y"]
+    assert set((await cache.get(KEY)).outputs) == {"y", "s"}
     assert faults == []
     await cache.close()
 
@@ -258,7 +258,7 @@ async def test_cancelling_at_any_moment_neither_leaks_a_slot_nor_mixes_answers(
 ) -> None:
     cache = make(redis_url, prefix="mix:")
     for number in range(4):
-        await cache.put(bytes([number]), {"y": np.array([number])})
+        await cache.put(bytes([number]), {"y": np.array([number])}, 60)
     for pause in range(60):
         call = asyncio.create_task(cache.get(bytes([pause % 4])))
         for _ in range(pause % 12):
@@ -266,7 +266,7 @@ async def test_cancelling_at_any_moment_neither_leaks_a_slot_nor_mixes_answers(
         call.cancel()
         await asyncio.wait([call])
         number = (pause + 1) % 4
-        assert (await cache.get(bytes([number])))["y"].tolist() == [number]
+        assert (await cache.get(bytes([number]))).outputs["y"].tolist() == [number]
     assert faults == []
     await cache.close()
 
@@ -275,7 +275,7 @@ def test_a_cache_made_outside_of_a_loop_works_in_one(redis_url: str, make: Any) 
     cache = make(redis_url, prefix="loop:")
 
     async def use() -> bool:
-        await cache.put(KEY, OUTPUTS)
+        await cache.put(KEY, OUTPUTS, 60)
         found = all(await asyncio.gather(*(cache.get(KEY) for _ in range(50))))
         await cache.close()
         return found
@@ -313,56 +313,103 @@ def test_no_option_in_the_url_makes_calls_wait_or_try_again(make: Any) -> None:
     assert options["retry"].get_retries() == 0
 
 
-def test_the_breaker_opens_after_three_faults_in_a_row() -> None:
-    breaker = Breaker()
-    for _ in range(2):
-        breaker.failed(0)
-    breaker.succeeded()
-    for _ in range(2):
-        breaker.failed(0)
-    assert breaker.enter(0)
-    breaker.failed(0)
-    assert not breaker.enter(0.49)
-
-
-def test_the_breaker_lets_one_probe_through_and_doubles_its_pause_up_to_five_seconds() -> None:
-    breaker = Breaker()
-    for _ in range(3):
-        breaker.failed(0)
-    now = 0.0
-    for pause in (0.5, 1.0, 2.0, 4.0, 5.0, 5.0):
-        assert not breaker.enter(now + pause - 0.01)
-        now += pause
-        assert breaker.enter(now)
-        assert not breaker.enter(now)
-        breaker.failed(now)
-    assert breaker.enter(now + 5)
-    breaker.succeeded()
-    assert breaker.enter(now + 5)
-    assert breaker.enter(now + 5)
-
-
-def test_calls_that_fail_together_open_the_breaker_once() -> None:
-    breaker = Breaker()
-    assert all(breaker.enter(0) for _ in range(30))
-    for _ in range(30):
-        breaker.failed(0)
-    assert breaker.enter(0.5)
-
-
-def test_a_cancelled_probe_makes_room_for_the_next() -> None:
-    breaker = Breaker()
-    for _ in range(3):
-        breaker.failed(0)
-    assert breaker.enter(0.5)
-    breaker.left()
-    assert breaker.enter(0.5)
-
-
 async def test_a_value_over_a_mebibyte_is_not_shared_and_is_no_fault(redis_url: str) -> None:
     faults: list[str] = []
-    cache = RedisCache(redis_url, "large:", 60, 0.5, on_fault=faults.append)
-    await cache.put(b"k", {"y": np.zeros(300_000, np.float32)})
+    cache = RedisCache(redis_url, "large:", 0.5, on_fault=faults.append)
+    await cache.put(b"k", {"y": np.zeros(300_000, np.float32)}, 60)
     assert await cache.get(b"k") is None
     assert faults == []
+    await cache.close()
+
+
+async def test_one_of_those_who_claim_an_answer_computes_it_and_the_others_get_it(
+    redis_url: str, make: Any, faults: Faults
+) -> None:
+    one, other = (make(redis_url, prefix="claim:") for _ in range(2))
+    assert await one.claim(KEY, 5) is Claim.MINE
+    assert await other.claim(KEY, 5) is Claim.TAKEN
+    assert await one.claim(KEY, 5) is Claim.MINE  # its own
+    assert await other.get(KEY) is None
+    await one.put(KEY, OUTPUTS, 60)
+    for cache in (one, other):
+        kept = await cache.claim(KEY, 5)
+        assert kept.outputs["y"].tobytes() == OUTPUTS["y"].tobytes()
+    assert faults == []
+    await one.close()
+    await other.close()
+
+
+async def test_a_claim_ends_when_it_is_released_or_its_lease_is_over(redis_url: str, make: Any) -> None:
+    one, other = (make(redis_url, prefix="lease:") for _ in range(2))
+    await one.claim(KEY, 5)
+    await other.release(KEY)  # not its own
+    assert await other.claim(KEY, 5) is Claim.TAKEN
+    await one.release(KEY)
+    assert await other.claim(KEY, 0.1) is Claim.MINE
+    await asyncio.sleep(0.15)
+    assert await one.claim(KEY, 0.1) is Claim.MINE
+    await one.renew(KEY, 5)
+    await asyncio.sleep(0.15)
+    assert await other.claim(KEY, 5) is Claim.TAKEN
+    await one.put(KEY, {"y": np.zeros(300_000, np.float32)}, 60)  # too large to be shared
+    assert await other.claim(KEY, 5) is Claim.MINE
+    await one.close()
+    await other.close()
+
+
+async def test_what_is_odd_under_our_key_is_claimed(redis_url: str, make: Any, faults: Faults) -> None:
+    one, other = (make(redis_url, prefix="odd:") for _ in range(2))
+    async with Redis.from_url(redis_url) as client:
+        await client.lpush(name("odd:"), b"x")
+        assert await one.claim(KEY, 5) is Claim.MINE
+        await client.set(name("odd:"), b"junk")
+        assert await one.claim(KEY, 5) is Claim.MINE
+    assert await other.claim(KEY, 5) is Claim.TAKEN
+    assert faults == ["ResponseError", "Damaged"]
+    await one.close()
+    await other.close()
+
+
+@pytest.mark.parametrize("how", ["full", "read-only", "not-permitted"])
+async def test_where_nothing_can_be_written_answers_are_read_all_the_same(
+    own_server: EmbeddedServer, make: Any, faults: Faults, clock: Any, how: str
+) -> None:
+    url = own_server.start()
+    async with Redis.from_url(url) as client:
+        await client.acl_setuser(
+            "reader", enabled=True, nopass=True, keys=["*"], commands=["+get", "-set"], categories=["-@all"]
+        )
+        user = f"unix://reader@{url.removeprefix('unix://')}?password=any"
+        cache = make(user if how == "not-permitted" else url, clock=clock)
+        writer = make(url)
+        await writer.put(KEY, OUTPUTS, 60)
+        if how == "full":
+            await client.config_set("maxmemory-policy", "noeviction")
+            await client.config_set("maxmemory", 1)
+        elif how == "read-only":
+            await client.config_set("replica-serve-stale-data", "yes")
+            await client.replicaof("127.0.0.1", "1")
+        for _ in range(2 * Breaker.FAULTS):
+            kept = await cache.claim(KEY, 5)
+            assert kept.outputs["y"].tobytes() == OUTPUTS["y"].tobytes()
+        assert await cache.claim(KEY[::-1], 5) is Claim.NONE
+        assert len(faults) == 1  # it does not ask for claims again and again
+        if how == "full":
+            await client.config_set("maxmemory", 0)
+            clock.now += 5
+            assert await cache.claim(KEY[::-1], 5) is Claim.MINE
+    await cache.close()
+    await writer.close()
+
+
+async def test_a_claim_at_a_server_that_is_gone_is_nobodys(
+    own_server: EmbeddedServer, make: Any, faults: Faults
+) -> None:
+    cache = make(own_server.start())
+    kill(own_server)
+    for _ in range(2 * Breaker.FAULTS):
+        assert await cache.claim(KEY, 5) is Claim.NONE
+        await cache.renew(KEY, 5)
+        await cache.release(KEY)
+    assert len(faults) == Breaker.FAULTS
     await cache.close()

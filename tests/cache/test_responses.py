@@ -5,7 +5,8 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -13,10 +14,11 @@ import numpy as np
 import pytest
 
 from cache.embedded import EmbeddedServer
+from cache.kept import Claim
 from cache.memory import MemoryCache
 from cache.redis import RedisCache
 from cache.responses import ResponseCache
-from headrace.errors import EngineFailed
+from headrace.errors import DeadlinePassed, EngineFailed, NotCached
 from headrace.requests import Ran, Timings
 
 KEY = bytes(32)
@@ -65,7 +67,16 @@ class Wall:
     async def get(self, key: bytes) -> None:
         return None
 
-    async def put(self, key: bytes, outputs: Any) -> None:
+    async def claim(self, key: bytes, lease_s: float) -> Claim:
+        return Claim.NONE
+
+    async def renew(self, key: bytes, lease_s: float) -> None:
+        return
+
+    async def release(self, key: bytes) -> None:
+        return
+
+    async def put(self, key: bytes, outputs: Any, ttl_s: float) -> None:
         self.num_puts += 1
         await self.gate.wait()
         self.num_done += 1
@@ -73,11 +84,11 @@ class Wall:
 
 @pytest.fixture
 def responses() -> ResponseCache:
-    return ResponseCache(MemoryCache(10**6, 60), None)
+    return ResponseCache(MemoryCache(10**6), None, 60)
 
 
 def redis(url: str, prefix: str) -> RedisCache:
-    return RedisCache(url, prefix, 60, 0.2, on_fault=lambda kind: None)
+    return RedisCache(url, prefix, 0.2, on_fault=lambda kind: None)
 
 
 def start(responses: ResponseCache, run: Callable[[], Awaitable[Ran]], num: int = 1) -> list[Any]:
@@ -91,14 +102,13 @@ async def settle() -> None:
 
 async def test_a_miss_runs_and_the_next_request_is_answered_from_memory(responses: ResponseCache) -> None:
     engine = Engine()
-    assert responses.peek(KEY) is None
     first = await responses.get_or_run(KEY, engine)
     second = await responses.get_or_run(KEY, engine)
     assert engine.num_runs == 1
     assert first.timings == Timings(ran_s=0.5, batch_rows=3, tier="miss")
-    assert second.timings == Timings(tier="memory")
+    assert (second.timings.tier, second.timings.ran_s) == ("memory", 0.0)
+    assert 0 < second.timings.age_s < 1
     assert first.outputs["y"].tobytes() == second.outputs["y"].tobytes()
-    assert responses.peek(KEY) is not None
 
 
 async def test_a_hit_in_memory_starts_no_task_and_never_waits(responses: ResponseCache) -> None:
@@ -111,10 +121,61 @@ async def test_a_hit_in_memory_starts_no_task_and_never_waits(responses: Respons
     assert asyncio.all_tasks() == tasks
 
 
+async def test_refresh_computes_anew_and_the_next_request_gets_that(responses: ResponseCache) -> None:
+    engine = Engine()
+    await responses.get_or_run(KEY, engine)
+    assert (await responses.get_or_run(KEY, engine, "refresh")).outputs["y"][0] == 2
+    again = await responses.get_or_run(KEY, engine)
+    assert (again.timings.tier, again.outputs["y"][0]) == ("memory", 2)
+
+
+async def test_only_never_runs_anything(redis_url: str) -> None:
+    engine = Engine()
+    here, there = redis(redis_url, "only:"), redis(redis_url, "only:")
+    one, other = (ResponseCache(MemoryCache(10**6), shared, 60) for shared in (here, there))
+    with pytest.raises(NotCached):
+        await other.get_or_run(KEY, engine, "only")
+    assert engine.num_runs == 0
+    await one.get_or_run(KEY, engine)
+    await one.close()
+    assert (await one.get_or_run(KEY, engine, "only")).timings.tier == "memory"
+    assert (await other.get_or_run(KEY, engine, "only")).timings.tier == "redis"
+    assert engine.num_runs == 1
+    await here.close()
+    await there.close()
+
+
+async def test_an_answer_grows_old_across_tiers_and_dies_of_it(redis_url: str) -> None:
+    engine = Engine()
+    here, there = redis(redis_url, "age:"), redis(redis_url, "age:")
+    one, other = (ResponseCache(MemoryCache(10**6), shared, 0.5) for shared in (here, there))
+    await one.get_or_run(KEY, engine)
+    await one.close()
+    await asyncio.sleep(0.2)
+    shared = await other.get_or_run(KEY, engine)
+    assert shared.timings.tier == "redis"
+    assert 0.15 < shared.timings.age_s < 0.45
+    remembered = await other.get_or_run(KEY, engine)
+    assert (remembered.timings.tier, remembered.timings.age_s > 0.15) == ("memory", True)
+    await asyncio.sleep(0.35)
+    assert (await other.get_or_run(KEY, engine)).timings.tier == "miss"
+    await other.close()
+    await here.close()
+    await there.close()
+
+
+async def test_who_waits_is_told_at_the_deadline(responses: ResponseCache) -> None:
+    engine = Engine(is_open=False)
+    with pytest.raises(DeadlinePassed):
+        await responses.get_or_run(KEY, engine, deadline=asyncio.get_running_loop().time() + 0.01)
+    await settle()
+    assert engine.num_cancelled == 1
+
+
 async def test_other_processes_share_answers_through_redis(redis_url: str) -> None:
     engine = Engine()
     here, there = redis(redis_url, "share:"), redis(redis_url, "share:")
-    one, other = (ResponseCache(MemoryCache(10**6, 60), shared) for shared in (here, there))
+    one, other = (ResponseCache(MemoryCache(10**6), shared, 60) for shared in (here, there))
     first = await one.get_or_run(KEY, engine)
     await one.close()
     second, third = await asyncio.gather(*(other.get_or_run(KEY, engine) for _ in range(2)))
@@ -128,7 +189,7 @@ async def test_other_processes_share_answers_through_redis(redis_url: str) -> No
 
 async def test_redis_gone_costs_a_miss_not_an_error(own_server: EmbeddedServer) -> None:
     shared = redis(own_server.start(), "gone:")
-    responses = ResponseCache(MemoryCache(0, 60), shared)
+    responses = ResponseCache(MemoryCache(0), shared, 60)
     engine = Engine()
     await responses.get_or_run(KEY, engine)
     assert own_server.pid is not None
@@ -144,6 +205,79 @@ async def test_a_thousand_identical_misses_run_once(responses: ResponseCache) ->
     assert engine.num_runs == 1
     assert Counter(ran.timings.tier for ran in rans) == {"miss": 1, "flight": 999}
     assert len({ran.outputs["y"].tobytes() for ran in rans}) == 1
+
+
+@asynccontextmanager
+async def gateways(url: str, prefix: str, count: int = 3) -> AsyncIterator[list[ResponseCache]]:
+    """What so many processes have, each with a connection of its own."""
+    stores = [redis(url, prefix) for _ in range(count)]
+    caches = [ResponseCache(MemoryCache(10**6), store, 60) for store in stores]
+    yield caches
+    for cache, store in zip(caches, stores, strict=True):
+        await cache.close()
+        await store.close()
+
+
+async def test_a_thousand_identical_misses_in_three_processes_run_once(redis_url: str) -> None:
+    engine = Engine(is_open=False)
+    async with gateways(redis_url, "stampede:") as caches:
+        callers = [caller for cache in caches for caller in start(cache, engine, 334)]
+        await asyncio.sleep(0.1)
+        engine.gate.set()
+        rans = await asyncio.gather(*callers)
+    assert engine.num_runs == 1
+    assert Counter(ran.timings.tier for ran in rans) == {"miss": 1, "flight": 3 * 334 - 1}
+    assert len({ran.outputs["y"].tobytes() for ran in rans}) == 1
+
+
+async def test_when_one_process_fails_another_tries(redis_url: str) -> None:
+    failing, good = Engine(is_open=False), Engine()
+    failing.failures = [EngineFailed("here only")]
+    async with gateways(redis_url, "fails:", 2) as (one, other):
+        (first,) = start(one, failing)
+        await asyncio.sleep(0.05)
+        (second,) = start(other, good)
+        await asyncio.sleep(0.05)
+        assert good.num_runs == 0
+        failing.gate.set()
+        with pytest.raises(EngineFailed):
+            await first
+        assert (await asyncio.wait_for(second, 1.0)).timings.tier == "miss"
+
+
+async def test_a_claim_of_a_process_that_died_costs_half_of_the_time_that_is_left(redis_url: str) -> None:
+    dead = redis(redis_url, "dead:")
+    await dead.claim(KEY, 60)
+    engine = Engine()
+    async with gateways(redis_url, "dead:", 1) as (cache,):
+        started = time.perf_counter()
+        deadline = asyncio.get_running_loop().time() + 0.4
+        assert (await cache.get_or_run(KEY, engine, deadline=deadline)).timings.tier == "miss"
+        assert 0.1 < time.perf_counter() - started < 0.35
+    await dead.close()
+
+
+async def test_without_a_deadline_a_dead_claim_is_waited_for_until_its_lease_is_over(redis_url: str) -> None:
+    dead = redis(redis_url, "lease:")
+    await dead.claim(KEY, 0.3)
+    async with gateways(redis_url, "lease:", 1) as (cache,):
+        started = time.perf_counter()
+        assert (await cache.get_or_run(KEY, Engine())).timings.tier == "miss"
+        assert 0.2 < time.perf_counter() - started < 1.0
+    await dead.close()
+
+
+async def test_a_claim_is_renewed_while_its_answer_is_computed(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cache.responses._LEASE_S", 0.2)
+    engine = Engine(is_open=False)
+    async with gateways(redis_url, "renew:", 2) as caches:
+        callers = [caller for cache in caches for caller in start(cache, engine)]
+        await asyncio.sleep(0.6)
+        assert engine.num_runs == 1
+        engine.gate.set()
+        assert {ran.timings.tier for ran in await asyncio.gather(*callers)} == {"miss", "flight"}
 
 
 async def test_different_keys_do_not_wait_for_each_other(responses: ResponseCache) -> None:
@@ -290,7 +424,7 @@ async def test_callers_that_leave_at_any_moment_leave_nothing_behind(responses: 
 
 @pytest.mark.parametrize("budget", [0, 10**6])
 async def test_no_caller_can_change_what_another_gets(budget: int) -> None:
-    responses = ResponseCache(MemoryCache(budget, 60), None)
+    responses = ResponseCache(MemoryCache(budget), None, 60)
     batch = np.zeros((100, 4))
 
     async def run() -> Ran:
@@ -310,7 +444,7 @@ async def test_no_caller_can_change_what_another_gets(budget: int) -> None:
 
 async def test_a_write_to_the_shared_store_does_not_delay_the_answer_and_close_waits_for_it() -> None:
     wall = Wall()
-    responses = ResponseCache(MemoryCache(10**6, 60), wall)
+    responses = ResponseCache(MemoryCache(10**6), wall, 60)
     ran = await responses.get_or_run(KEY, Engine())
     assert ran.timings.tier == "miss"
     assert wall.num_done == 0
@@ -321,7 +455,7 @@ async def test_a_write_to_the_shared_store_does_not_delay_the_answer_and_close_w
 
 async def test_no_more_than_256_writes_are_pending_and_close_gives_up_after_a_second() -> None:
     wall = Wall()
-    responses = ResponseCache(MemoryCache(10**6, 60), wall)
+    responses = ResponseCache(MemoryCache(10**6), wall, 60)
     for number in range(300):
         await responses.get_or_run(number.to_bytes(32), Engine())
     await settle()

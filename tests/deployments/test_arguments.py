@@ -35,7 +35,7 @@ def test_plain_arguments_make_a_request() -> None:
         ({"model": ["m"]}, "model must be a string"),
         ({"version": 2}, "version must be a string or None; got 2"),
         ({"tenant": None}, "tenant must be a string"),
-        ({"cache": "no"}, "cache must be one of use, bypass; got 'no'"),
+        ({"cache": "no"}, "cache must be one of use, bypass, refresh, only; got 'no'"),
         ({"cache": []}, "cache must be one of"),
         ({"outputs": "y"}, "outputs must be a list of names; got 'y'"),
         ({"outputs": 3}, "outputs must be a list of names"),

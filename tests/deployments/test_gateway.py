@@ -17,7 +17,7 @@ from ray.exceptions import RayTaskError
 
 from deployments import app
 from deployments.load import infer_request
-from headrace.errors import CallerError, DeadlinePassed, NotFound, TensorRejected
+from headrace.errors import CallerError, DeadlinePassed, NotCached, NotFound, TensorRejected
 from headrace.metrics import BATCH_FILL, BATCH_ROWS, CACHE_REQUESTS, ERRORS, QUEUE_DEPTH, REQUEST_LATENCY
 from headrace.tensors import DTYPES
 from tests.conftest import Running
@@ -139,6 +139,18 @@ def test_requests_can_pass_by_the_cache(running: Running, handle: Any) -> None:
         handle.infer.remote("double", {"x": x}, cache="bypass").result(timeout_s=30)
     reply = running.ask_model("double", x).replies[0]
     assert reply.headers["headrace-cache"] == "miss"  # nothing was kept of the three
+
+
+def test_a_request_can_ask_for_a_remembered_answer_only(running: Running, handle: Any) -> None:
+    x = np.full((1, 6), 89.0, np.float32)
+    for model in ("double", "slow"):  # the second remembers nothing
+        with pytest.raises(NotCached, match="remembered"):
+            handle.infer.remote(model, {"x": x}, cache="only").result(timeout_s=30)
+    running.ask_model("double", x)
+    time.sleep(0.2)  # written to the shared store once it was answered
+    answer = handle.infer.remote("double", {"x": x}, cache="only").result(timeout_s=30)
+    assert np.array_equal(answer["y"], 3 * x)
+    handle.infer.remote("double", {"x": x}, cache="refresh").result(timeout_s=30)
 
 
 def test_a_killed_cache_server_means_slower_but_no_error(running: Running) -> None:

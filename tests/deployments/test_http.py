@@ -265,7 +265,9 @@ def test_an_answer_tells_its_batch_and_where_it_came_from(running: Running) -> N
     first, second = (running.ask([request]).replies[0] for _ in range(2))
     assert first.headers["headrace-cache"] == "miss"
     assert "batch;desc=1" in first.headers["server-timing"]
+    assert "age" not in first.headers
     assert second.headers["headrace-cache"] in ("memory", "redis")
+    assert 0 <= int(second.headers["age"]) < 60
 
 
 def test_many_clients_at_once_are_all_answered_with_their_own(running: Running) -> None:

@@ -162,7 +162,7 @@ def changed(change: str) -> Any:
         ("timeout", CallerError, "'timeout' is -1; it must be 0 to"),
         ("timeout text", CallerError, "'timeout' must be an integer"),
         ("empty parameter", CallerError, "parameter 'p' is None"),
-        ("cache", CallerError, "allowed: 'use', 'bypass'"),
+        ("cache", CallerError, "allowed: 'use', 'bypass', 'refresh', 'only'"),
     ],
 )
 def test_a_wrong_request_is_refused_with_what_was_wrong(
