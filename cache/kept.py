@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from cache.scope import Scope
 from headrace.tensors import TensorMap
 
 
@@ -14,6 +15,15 @@ class Kept:
 
     outputs: TensorMap
     age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeLog:
+    """What was purged: all of it, as far as the log goes back, or what is new."""
+
+    first: bytes | None  # tells logs apart; None: nothing was ever purged
+    length: int
+    entries: list[Scope]
 
 
 class Claim(Enum):

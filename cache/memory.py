@@ -59,7 +59,7 @@ class MemoryCache:
     """
 
     def __init__(self, max_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._clock = clock
         self._new, self._main = _Segment(), _Segment()
         fewest, most = _COUNTED
@@ -94,17 +94,17 @@ class MemoryCache:
         large is not kept."""
         self.drop(key)
         num_bytes = len(key) + _OVERHEAD + sum(map(_num_bytes, outputs.values()))
-        if num_bytes > self._max_bytes or age_s >= ttl_s:
+        if num_bytes > self.max_bytes or age_s >= ttl_s:
             return
         made_at = self._clock() - age_s
         entry = _Entry(freeze(outputs), num_bytes, made_at, made_at + ttl_s)
-        if num_bytes > _WINDOW * self._max_bytes:
+        if num_bytes > _WINDOW * self.max_bytes:
             self._settle(key, entry)
             return
         self._new.add(key, entry)
-        while self._new.num_bytes > _WINDOW * self._max_bytes:
+        while self._new.num_bytes > _WINDOW * self.max_bytes:
             self._settle(*self._new.pop_oldest())
-        while self.num_bytes > self._max_bytes:
+        while self.num_bytes > self.max_bytes:
             self._main.pop_oldest()
 
     def drop(self, key: bytes) -> None:
@@ -113,9 +113,15 @@ class MemoryCache:
             if key in segment.entries:
                 segment.drop(key)
 
+    def drop_all(self, is_dropped: Callable[[bytes], bool]) -> None:
+        """Forget the answers whose keys are told so."""
+        for segment in (self._new, self._main):
+            for key in [key for key in segment.entries if is_dropped(key)]:
+                segment.drop(key)
+
     def _settle(self, key: bytes, entry: _Entry) -> None:
         """Into the main segment, if it is worth at least what has to leave for it."""
-        missing = self.num_bytes + entry.num_bytes - self._max_bytes
+        missing = self.num_bytes + entry.num_bytes - self.max_bytes
         now = self._clock()
         worth = self._asked.count(key)
         leaving: list[bytes] = []

@@ -7,7 +7,9 @@ import contextlib
 import math
 import os
 import random
+import re
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -20,8 +22,9 @@ from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from cache.breaker import Breaker
 from cache.envelope import Damaged, pack, unpack
-from cache.kept import Claim, Kept
-from headrace.errors import ConfigRejected
+from cache.kept import Claim, Kept, PurgeLog
+from cache.scope import Scope
+from headrace.errors import ConfigRejected, EngineUnavailable
 from headrace.tensors import TensorMap
 
 _CONNECTIONS = 32  # at most, for each cache; more calls than that wait for one
@@ -29,6 +32,8 @@ _JITTER = 0.1  # of the time to live, so that answers of one moment do not expir
 
 _LARGEST = 1 << 20  # bytes
 _LEASE = b"HRL"  # what a claim starts with; values start otherwise
+_PURGES = b"purges"  # the name of the log; no entry has a name without colons
+_LOG_LENGTH, _AT_ONCE, _PURGE_S = 1000, 500, 60.0
 _NO_CLAIMS_S = 5.0  # after the server took none: it is full, read-only, older than Redis 7
 
 T = TypeVar("T")
@@ -52,7 +57,7 @@ class RedisCache:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._options = _options(url, timeout_s)
-        self._prefix = prefix
+        self._prefix = prefix.encode()
         self._timeout_s = timeout_s
         self._on_fault = on_fault
         self._clock = clock
@@ -85,7 +90,9 @@ class RedisCache:
             try:
                 value: Any = await client.set(name, self._lease, nx=True, get=True, **options)
             except ResponseError as err:
+                self._no_claims_until = self._clock() + _NO_CLAIMS_S
                 await self._delete_other_type(client, key, err)
+                self._no_claims_until = -math.inf
                 value = None
             if value is None or value == self._lease:
                 return Claim.MINE
@@ -131,6 +138,86 @@ class RedisCache:
 
         await self._call(tell)
 
+    async def drop(self, key: bytes) -> None:
+        async def tell(client: Redis) -> None:
+            await client.unlink(self._name(key))
+
+        await self._call(tell)
+
+    async def purges(self, seen: int) -> PurgeLog | None:
+        """What was purged after the first `seen` entries of the log; None when nobody can tell."""
+
+        async def ask(client: Redis) -> PurgeLog:
+            name = self._name(_PURGES)
+            async with client.pipeline(transaction=False) as pipe:
+                pipe.lindex(name, 0)
+                pipe.llen(name)
+                pipe.lrange(name, seen, -1)
+                first, length, entries = await pipe.execute()
+            return PurgeLog(first, length, [scope for entry in entries if (scope := Scope.loads(entry))])
+
+        return await self._call(ask)
+
+    async def purge(self, scope: Scope) -> int:
+        """Delete what the scope holds, and log that it is to be forgotten everywhere; how many there were.
+
+        EngineUnavailable when not all of that could be done.
+        """
+        count = 0
+        try:
+            async with asyncio.timeout(_PURGE_S):
+                client = self._connected()
+                await self._log_purge(client, scope)
+                names: list[bytes] = []
+                async for name in client.scan_iter(
+                    _escaped(self._prefix) + scope.pattern().encode(), count=1000
+                ):
+                    names.append(name)
+                    if len(names) == _AT_ONCE:
+                        count += await client.unlink(*names)
+                        names.clear()
+                if names:
+                    count += await client.unlink(*names)
+                # Again: meanwhile somebody may have read, and remembered, what was not deleted yet.
+                await self._log_purge(client, scope)
+        except (RedisError, OSError, TimeoutError) as err:
+            self._on_fault(type(err).__name__)
+            raise EngineUnavailable(
+                f"{count} answers were purged, then the shared cache did not answer; try again"
+            ) from None  # the cause may quote the URL
+        return count
+
+    async def stats(self) -> dict[str, Any]:
+        """How many answers of each model version there are, and the server's memory; EngineUnavailable when
+        it cannot be asked."""
+        counts: Counter[str] = Counter()
+        try:
+            async with asyncio.timeout(_PURGE_S):
+                client = self._connected()
+                pattern = _escaped(self._prefix) + Scope().pattern().encode()
+                async for name in client.scan_iter(pattern, count=1000):
+                    model, version, _ = name[len(self._prefix) :].decode().split(":", 2)
+                    counts[f"{model}/{version}"] += 1
+                told = await client.info("memory")
+        except (RedisError, OSError, TimeoutError) as err:
+            self._on_fault(type(err).__name__)
+            raise EngineUnavailable("the shared cache did not answer; try again") from None
+        return {
+            "answers": dict(counts),
+            "bytes": told["used_memory"],
+            "max_bytes": told["maxmemory"],
+            "policy": told["maxmemory_policy"],
+        }
+
+    async def _log_purge(self, client: Redis, scope: Scope) -> None:
+        name = self._name(_PURGES)
+        length = await client.llen(name)
+        if length >= _LOG_LENGTH:
+            await client.delete(name)
+        if not 0 < length < _LOG_LENGTH:
+            await client.rpush(name, f"log {os.urandom(16).hex()}")
+        await client.rpush(name, scope.dumps())
+
     async def close(self) -> None:
         """Give the connections back; a later call, in whichever event loop, opens new ones."""
         client, self._client = self._client, None
@@ -157,8 +244,8 @@ class RedisCache:
         self._on_fault(type(err).__name__)
         await client.delete(self._name(key))
 
-    def _name(self, key: bytes) -> str:
-        return f"{self._prefix}{key.hex()}"
+    def _name(self, key: bytes) -> bytes:
+        return self._prefix + key
 
     async def _call(self, command: Callable[[Redis], Awaitable[T]]) -> T | None:
         if self._breaker.is_open(self._clock()):
@@ -175,20 +262,23 @@ class RedisCache:
         finally:
             slots.release()
 
+    def _connected(self) -> Redis:
+        if self._client is None:
+            self._client = Redis.from_pool(ConnectionPool(**self._options))
+        return self._client
+
     async def _guarded(self, command: Callable[[Redis], Awaitable[T]]) -> T | None:
         if not self._breaker.enter(self._clock()):
             return None
-        if self._client is None:
-            self._client = Redis.from_pool(ConnectionPool(**self._options))
+        client = self._connected()
         try:
             async with asyncio.timeout(self._timeout_s):
-                result = await command(self._client)
+                result = await command(client)
         except ResponseError as err:  # full, read-only, not permitted: but it answers, so it may be read
             self._on_fault(type(err).__name__)
-            self._no_claims_until = self._clock() + _NO_CLAIMS_S
             self._breaker.succeeded()
             if isinstance(err, ReadOnlyError):  # a replica now: its name may lead to the new primary
-                await self._client.connection_pool.disconnect(inuse_connections=False)
+                await client.connection_pool.disconnect(inuse_connections=False)
             return None
         except Exception as err:  # any: no fault of a cache may reach the caller
             self._on_fault(type(err).__name__)
@@ -199,6 +289,11 @@ class RedisCache:
             raise
         self._breaker.succeeded()
         return result
+
+
+def _escaped(name: bytes) -> bytes:
+    """The name as a pattern that matches itself only."""
+    return re.sub(rb"([*?\[\]\\])", rb"\\\1", name)
 
 
 def _options(url: str, timeout_s: float) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 from cache.kept import Claim, Kept
 from cache.memory import MemoryCache
 from cache.raw import freeze
+from cache.scope import Scope
 from headrace.errors import DeadlinePassed, NotCached
 from headrace.requests import CacheMode, Ran, Tier, Timings
 from headrace.tensors import TensorMap
@@ -21,6 +23,8 @@ Run = Callable[[], Awaitable[Ran]]
 _MAX_WRITES = 256  # to the shared store, under way at once; answers beyond that are not written
 _CLOSE_S = 1.0
 _LEASE_S = 2.0  # renewed while the answer is computed; when its process dies others wait for so long at most
+_PAST_S = 3.0  # a purge is heard of within one
+_PUTS, _PURGES = 4096, 1000
 _WAITS = 0.5  # of the time a request has left, for another process to answer it
 _FIRST_LOOK_S, _LAST_LOOK_S = 0.004, 0.032  # pauses between looks
 
@@ -31,6 +35,7 @@ class SharedCache(Protocol):
     async def get(self, key: bytes) -> Kept | None: ...
     async def claim(self, key: bytes, lease_s: float) -> Kept | Claim: ...
     def renew(self, key: bytes, lease_s: float) -> Coroutine[Any, Any, None]: ...
+    def drop(self, key: bytes) -> Coroutine[Any, Any, None]: ...
     def release(self, key: bytes) -> Coroutine[Any, Any, None]: ...
     def put(self, key: bytes, outputs: TensorMap, ttl_s: float) -> Coroutine[Any, Any, None]: ...
 
@@ -54,12 +59,14 @@ class ResponseCache:
     """
 
     def __init__(self, memory: MemoryCache, shared: SharedCache | None, ttl_s: float) -> None:
-        self._memory = memory
+        self.memory = memory
         self._shared = shared
         self._ttl_s = ttl_s
         self._flights: dict[bytes, _Flight] = {}
         self._attempts: set[asyncio.Task[None]] = set()  # the loop itself keeps no strong reference
         self._writes: set[asyncio.Task[None]] = set()
+        self._purged: deque[tuple[float, Scope]] = deque(maxlen=_PURGES)
+        self._puts: deque[tuple[float, bytes]] = deque(maxlen=_PUTS)  # of late
 
     async def get_or_run(
         self, key: bytes, run: Run, mode: CacheMode = "use", deadline: float | None = None
@@ -69,7 +76,7 @@ class ResponseCache:
         Raises what the caller's own `run` raises, DeadlinePassed at `deadline` (in the running loop's time)
         and NotCached in mode "only".
         """
-        if mode != "refresh" and (kept := self._memory.get(key)) is not None:
+        if mode != "refresh" and (kept := self.memory.get(key)) is not None:
             return _remembered(kept, "memory")
         try:
             async with asyncio.timeout_at(deadline):
@@ -97,6 +104,19 @@ class ResponseCache:
             flight.waiters.pop(future, None)
             if not flight.waiters:
                 self._abandon(key, flight)
+
+    def forget(self, scope: Scope) -> None:
+        """What is in the scope was purged: what was begun before is neither remembered nor joined by others,
+        and what was written a moment ago, past the purge, is deleted. The memory is not ours alone: its
+        owner has it forget."""
+        now = asyncio.get_running_loop().time()
+        self._purged.append((now, scope))
+        for key in [key for key in self._flights if scope.matches(key)]:
+            del self._flights[key]
+        if self._shared is not None:
+            for put_at, key in self._puts:
+                if now - put_at < _PAST_S and scope.matches(key):
+                    self._write(self._shared.drop(key))
 
     async def close(self) -> None:
         """Wait, for at most a second, until what was to be shared is written."""
@@ -148,7 +168,7 @@ class ResponseCache:
             tier, pause_s = "flight", min(2 * pause_s, _LAST_LOOK_S)
             found = await self._shared.claim(key, _LEASE_S)
         if isinstance(found, Kept):
-            return self._remember(key, found, tier)
+            return self._remember(key, found, tier, now)
         if found is Claim.MINE:
             return await self._lead(key, run, self._shared)
         return await self._computed(key, run)
@@ -172,24 +192,38 @@ class ResponseCache:
             timer.cancel()
 
     async def _from_shared(self, key: bytes) -> Ran | None:
+        began = asyncio.get_running_loop().time()
         kept = None if self._shared is None else await self._shared.get(key)
-        return None if kept is None else self._remember(key, kept, "redis")
+        return None if kept is None else self._remember(key, kept, "redis", began)
 
-    def _remember(self, key: bytes, kept: Kept, tier: Tier) -> Ran:
+    def _remember(self, key: bytes, kept: Kept, tier: Tier, began: float) -> Ran:
         kept = Kept(freeze(kept.outputs), kept.age_s)
-        self._memory.put(key, kept.outputs, self._ttl_s, kept.age_s)
+        if not self._is_purged(key, began):
+            self.memory.put(key, kept.outputs, self._ttl_s, kept.age_s)
         return _remembered(kept, tier)
 
     async def _computed(self, key: bytes, run: Run) -> Ran:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         fresh = await run()
         ran = Ran(freeze(fresh.outputs), fresh.timings.from_tier("miss"))
-        self._share(key, ran.outputs)
-        self._memory.put(key, ran.outputs, self._ttl_s)
+        if not self._is_purged(key, began):
+            if self._shared is not None:
+                self._puts.append((loop.time(), key))
+                self._write(self._shared.put(key, ran.outputs, self._ttl_s))
+            self.memory.put(key, ran.outputs, self._ttl_s)
+        elif self._shared is not None:
+            self._write(self._shared.release(key))
         return ran
 
-    def _share(self, key: bytes, outputs: TensorMap) -> None:
-        if self._shared is not None:
-            self._write(self._shared.put(key, outputs, self._ttl_s))
+    def _is_purged(self, key: bytes, began: float) -> bool:
+        """Whether a purge was heard of since then."""
+        for heard_at, scope in reversed(self._purged):
+            if heard_at < began:
+                break
+            if scope.matches(key):
+                return True
+        return False
 
     def _write(self, writing: Coroutine[Any, Any, None]) -> None:
         """In the background: nobody waits for it."""

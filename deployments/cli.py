@@ -1,4 +1,4 @@
-"""The `headrace` command: demo, optimize, split, serve, status, tune, shapes, doctor."""
+"""The `headrace` command: demo, optimize, split, serve, status, tune, shapes, cache, doctor."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from deployments import cache_cli
 from headrace.errors import CallerError, ConfigRejected, EngineFailed, GoalMissed, HeadraceError
 
 if TYPE_CHECKING:
     from deployments.setup import Setup
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+cli.add_typer(cache_cli.cli, name="cache")
 console = Console()
 
 Out = Annotated[Path, typer.Option(help="Where the versions go: REPOSITORY/NAME.")]

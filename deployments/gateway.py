@@ -11,10 +11,12 @@ from typing import Any
 from ray import serve
 
 from batching.seen import SizesSeen
+from cache.coherence import Coherence
 from cache.keys import key_of
 from cache.memory import MemoryCache
 from cache.redis import RedisCache
 from cache.responses import ResponseCache
+from cache.scope import Scope, name_of
 from deployments import cycle, metrics
 from deployments.arguments import request_of
 from deployments.backends import Backend, Replicas
@@ -84,7 +86,7 @@ class Gateway(GrpcMethods):
     ) -> None:
         cycle.install()
         self._config = Config.model_validate(config)
-        self.grpc = GrpcApp(self, self._config.limits)
+        self.grpc = GrpcApp(self, self._config.limits, self._config.cache.tenant_header)
         self._models: dict[str, dict[str, Served]] = {}
         self._memory = MemoryCache(_bytes(self._config.cache.memory_mib))
         self._shared = self._open_shared()
@@ -102,6 +104,8 @@ class Gateway(GrpcMethods):
             asyncio.create_task(metrics.report(queues)),
             asyncio.create_task(watch(self._hosts)),
         ]
+        if self._shared is not None:
+            self._tasks.append(asyncio.create_task(Coherence(self._shared, self._forget).watch()))
         settle_memory()
 
     async def __del__(self) -> None:
@@ -112,7 +116,7 @@ class Gateway(GrpcMethods):
             await asyncio.gather(*(served.close() for served in versions.values()))
 
     def __serve_build_asgi_app__(self) -> HttpApp:
-        return HttpApp(self, self._config.limits)
+        return HttpApp(self, self._config.limits, self._config.cache.tenant_header)
 
     async def infer(
         self,
@@ -186,7 +190,9 @@ class Gateway(GrpcMethods):
         key = key_of(
             served.artifact.digest, request.inputs, request.outputs, request.parameters, request.tenant
         )
-        return await served.responses.get_or_run(key, run, request.cache, deadline)
+        manifest = served.artifact.manifest
+        name = name_of(manifest.name, manifest.version, request.tenant, key)
+        return await served.responses.get_or_run(name, run, request.cache, deadline)
 
     def find(self, model: str, version: str | None = None) -> Served:
         """The version that answers; NotFound lists what is served."""
@@ -217,6 +223,51 @@ class Gateway(GrpcMethods):
     def shapes(self, model: str, version: str | None = None) -> list[dict[str, Any]]:
         """The sizes of the requests that this gateway has had computed, each with its count of rows."""
         return self.find(model, version).seen.told()
+
+    async def purge(
+        self, model: str | None = None, version: str | None = None, tenant: str | None = None
+    ) -> int:
+        """Have every gateway forget the answers of a model, of one of its versions, of a tenant ("": requests
+        without one), or all; how many were in the shared cache. CallerError for names that cannot be,
+        NotFound where no cache is shared: then each gateway is to be told (`forget`).
+        """
+        scope = Scope.of(model, version, tenant)
+        if self._shared is None:
+            raise NotFound("no cache is shared here (cache.url)")
+        self._forget(scope)
+        return await self._shared.purge(scope)
+
+    def forget(self, model: str | None = None, version: str | None = None, tenant: str | None = None) -> None:
+        """The same in this gateway alone."""
+        self._forget(Scope.of(model, version, tenant))
+
+    async def cache_stats(self) -> dict[str, Any]:
+        """What the shared cache holds (None: there is none), and what this gateway remembers."""
+        memories = self._memories()
+        return {
+            "shared": None if self._shared is None else await self._shared.stats(),
+            "answers": sum(map(len, memories)),
+            "bytes": sum(memory.num_bytes for memory in memories),
+            "max_bytes": sum(memory.max_bytes for memory in memories),
+        }
+
+    def _forget(self, scope: Scope) -> None:
+        for cache in self._caches():
+            cache.forget(scope)
+        for memory in self._memories():
+            memory.drop_all(scope.matches)
+
+    def _caches(self) -> list[ResponseCache]:
+        return [
+            served.responses
+            for versions in self._models.values()
+            for served in versions.values()
+            if served.responses is not None
+        ]
+
+    def _memories(self) -> list[MemoryCache]:
+        """Each once: models share them."""
+        return list({id(cache.memory): cache.memory for cache in self._caches()}.values())
 
     def count_error(self, err: HeadraceError, model: str = "", version: str = "") -> None:
         known = self._models.get(model, {})  # labels stay bounded, whatever callers ask for

@@ -6,8 +6,8 @@ import asyncio
 import functools
 import logging
 import os
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
@@ -55,17 +55,20 @@ class Context(Protocol):
 
     def set_details(self, details: str) -> None: ...
 
+    def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]] | None: ...
+
 
 class GrpcApp:
     """Answers calls by the gateway; every failure is a status and our message, never an exception."""
 
-    def __init__(self, gateway: Gateway, limits: LimitsConfig) -> None:
+    def __init__(self, gateway: Gateway, limits: LimitsConfig, tenant_header: str | None = None) -> None:
         self._gateway = gateway
         self._limits = Limits.from_config(limits)
+        self._tenant_header = tenant_header
 
     async def answer(self, method: str, call: Call, context: Context) -> Message:
         try:
-            return await self._respond(method, call)
+            return await self._respond(method, call, context)
         except HeadraceError as err:
             failure = err
         except Exception:
@@ -75,10 +78,10 @@ class GrpcApp:
         context.set_details(error_text(failure))
         return Message()
 
-    async def _respond(self, method: str, call: Call) -> Message:
+    async def _respond(self, method: str, call: Call, context: Context) -> Message:
         match method:
             case "ModelInfer":
-                return await self._infer(call)
+                return await self._infer(call, context)
             case "ModelReady":
                 self._gateway.find(*oip.decode_model(call.message))
                 reply = oip.is_model_ready()
@@ -95,13 +98,16 @@ class GrpcApp:
                 reply = oip.is_live()
         return Message(reply)
 
-    async def _infer(self, call: Call) -> Message:
+    async def _infer(self, call: Call, context: Context) -> Message:
         decode = functools.partial(oip.decode, call.message, self._limits, call.remaining_s)
         try:
             request = await _run(decode, len(call.message))
         except HeadraceError as err:
             self._gateway.count_error(err)
             raise
+        if self._tenant_header is not None:
+            told = dict(context.invocation_metadata() or ())
+            request = replace(request, tenant=str(told.get(self._tenant_header, "")))
         response = await self._gateway.answer(request)
         num_bytes = sum(array.nbytes for array in response.outputs.values())
         return Message(await _run(lambda: b"".join(oip.encode(response)), num_bytes))

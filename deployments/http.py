@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from deployments.caller import Caller, ClientLeftError, Receive
@@ -36,9 +37,11 @@ Response = tuple[int, Mapping[str, str], list[bytes | memoryview]]
 class HttpApp:
     """An ASGI application; every caller's mistake is a 4xx with {"error": why and how to mend it}."""
 
-    def __init__(self, gateway: Gateway, limits: LimitsConfig) -> None:
+    def __init__(self, gateway: Gateway, limits: LimitsConfig, tenant_header: str | None = None) -> None:
         self._gateway = gateway
         self._limits = Limits.from_config(limits)
+        self._tenant_header = tenant_header
+        self._read_headers = _READ_HEADERS | {(tenant_header or "content-length").encode()}
         self._body_timeout_s = limits.body_timeout_s
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -99,7 +102,9 @@ class HttpApp:
 
     async def _infer(self, route: paths.Route, scope: dict[str, Any], caller: Caller) -> Response:
         headers = {
-            key.decode(): value.decode("latin-1") for key, value in scope["headers"] if key in _READ_HEADERS
+            key.decode(): value.decode("latin-1")
+            for key, value in scope["headers"]
+            if key in self._read_headers
         }
         try:
             declared = headers.get("content-length", "")
@@ -108,6 +113,8 @@ class HttpApp:
             with nullcontext() if caller.has_body else self._coming(route):
                 body = await caller.body(self._limits.body_bytes)
             request, reply = await self._decode(route, headers, body)
+            if self._tenant_header is not None:
+                request = replace(request, tenant=headers.get(self._tenant_header, ""))
         except HeadraceError as err:
             self._gateway.count_error(err, route.model, route.version or "")
             raise

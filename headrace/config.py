@@ -60,6 +60,8 @@ class CacheConfig(_Part):
     enabled: bool = True
     url: str | None = None  # None: a private embedded server on this machine
     prefix: str = "headrace:"
+    # The header (gRPC: metadata), such as "x-tenant", by which answers are kept apart; None: all share them
+    tenant_header: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
     ttl_s: float = Field(default=3600.0, gt=0)
     memory_mib: float = Field(default=64.0, ge=0)  # in each gateway, for models without memory of their own
     redis_mib: int = Field(default=256, ge=1)  # of the embedded server

@@ -61,6 +61,9 @@ class Running:
         return self.ask([infer_request("test", model, {"x": x}, version)])
 
 
+TENANT_HEADER = "x-tenant"
+
+
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     root: Path = tmp_path_factory.mktemp("models")
@@ -75,7 +78,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
                 "http": {"port": port},
                 "grpc": {"port": grpc_port},
                 "limits": {"body_timeout_s": BODY_TIMEOUT_S},
-                "cache": {"url": cache_server.start()},
+                "cache": {"url": cache_server.start(), "tenant_header": TENANT_HEADER},
                 "models": {
                     "double": {"versions": ["1", "2"], "cache": True},
                     "far": {"placement": "replicas", "replicas": 2, "affinity": True},

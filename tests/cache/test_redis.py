@@ -15,7 +15,8 @@ from cache.breaker import Breaker
 from cache.embedded import EmbeddedServer
 from cache.kept import Claim
 from cache.redis import RedisCache
-from headrace.errors import ConfigRejected
+from cache.scope import Scope, name_of
+from headrace.errors import ConfigRejected, EngineUnavailable
 
 KEY = bytes(range(32))
 OUTPUTS = {"y": np.array([[1.5, np.nan]], dtype=np.float32), "s": np.array([b"a", b""], dtype=object)}
@@ -54,8 +55,8 @@ def kill(server: EmbeddedServer) -> None:
         time.sleep(0.001)
 
 
-def name(prefix: str = "test:") -> str:
-    return prefix + KEY.hex()
+def name(prefix: str = "test:") -> bytes:
+    return prefix.encode() + KEY
 
 
 async def test_what_is_put_is_got_bit_for_bit(redis_url: str, make: Any, faults: Faults) -> None:
@@ -82,7 +83,7 @@ async def test_values_expire_after_their_time_less_up_to_a_tenth(redis_url: str,
     async with Redis.from_url(redis_url) as client:
         for number in range(40):
             await cache.put(bytes([number]), OUTPUTS, 100)
-            lives.append(await client.pttl(f"ttl:{number:02x}"))
+            lives.append(await client.pttl(b"ttl:" + bytes([number])))
     assert all(89_000 < life <= 100_000 for life in lives)
     assert max(lives) - min(lives) > 2_000
     await cache.close()
@@ -413,3 +414,55 @@ async def test_a_claim_at_a_server_that_is_gone_is_nobodys(
         await cache.release(KEY)
     assert len(faults) == Breaker.FAULTS
     await cache.close()
+
+
+ENTRIES = [(model, version, tenant) for model in ("a", "b") for version in "12" for tenant in ("", "acme")]
+
+
+@pytest.mark.parametrize(
+    ("scope", "left"),
+    [
+        (("a", None, None), 4),
+        (("a", "1", None), 6),
+        ((None, None, "acme"), 4),
+        ((None, None, ""), 4),
+        (("b", "2", "acme"), 7),
+        ((None, None, None), 0),
+        (("c", None, None), 8),
+    ],
+)
+async def test_a_purge_deletes_what_it_is_about_and_nothing_else(
+    own_server: EmbeddedServer, make: Any, scope: tuple[Any, ...], left: int
+) -> None:
+    cache, other = make(own_server.start(), prefix="p[1]*:"), make(own_server.start(), prefix="p1:")
+    names = [name_of(*entry, KEY) for entry in ENTRIES]
+    for one in names:
+        await cache.put(one, OUTPUTS, 60)
+        await other.put(one, OUTPUTS, 60)
+    assert await cache.purge(Scope.of(*scope)) == 8 - left
+    kept = [await cache.get(one) is not None for one in names]
+    assert kept == [not Scope.of(*scope).matches(one) for one in names]
+    assert all([await other.get(one) is not None for one in names])
+    await cache.close()
+    await other.close()
+
+
+async def test_a_purge_of_thousands_deletes_all(own_server: EmbeddedServer, make: Any) -> None:
+    cache = make(own_server.start())
+    async with Redis.from_url(own_server.start()) as client:
+        await client.mset({b"test:" + name_of("a", "1", "", n.to_bytes(32)): b"x" for n in range(3210)})
+    assert await cache.purge(Scope.of("a", None, None)) == 3210
+    await cache.close()
+
+
+async def test_a_purge_that_cannot_be_done_says_so_and_shows_no_secret(
+    own_server: EmbeddedServer, make: Any
+) -> None:
+    url = own_server.start()
+    kill(own_server)
+    for bad in (url, f"unix://guest@{url.removeprefix('unix://')}?password=s3cret"):
+        cache = make(bad)
+        with pytest.raises(EngineUnavailable, match="did not answer; try again") as caught:
+            await cache.purge(Scope())
+        assert "s3cret" not in str(caught.value)
+        await cache.close()

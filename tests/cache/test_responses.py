@@ -14,14 +14,16 @@ import numpy as np
 import pytest
 
 from cache.embedded import EmbeddedServer
-from cache.kept import Claim
+from cache.kept import Claim, Kept
 from cache.memory import MemoryCache
 from cache.redis import RedisCache
 from cache.responses import ResponseCache
+from cache.scope import Scope, name_of
 from headrace.errors import DeadlinePassed, EngineFailed, NotCached
 from headrace.requests import Ran, Timings
 
-KEY = bytes(32)
+KEY = name_of("model", "1", "", bytes(32))
+PURGE = Scope.of("model", None, None)
 WHO: ContextVar[str] = ContextVar("WHO", default="nobody")
 
 
@@ -74,6 +76,9 @@ class Wall:
         return
 
     async def release(self, key: bytes) -> None:
+        return
+
+    async def drop(self, key: bytes) -> None:
         return
 
     async def put(self, key: bytes, outputs: Any, ttl_s: float) -> None:
@@ -265,6 +270,55 @@ async def test_without_a_deadline_a_dead_claim_is_waited_for_until_its_lease_is_
         assert (await cache.get_or_run(KEY, Engine())).timings.tier == "miss"
         assert 0.2 < time.perf_counter() - started < 1.0
     await dead.close()
+
+
+async def test_what_was_begun_before_a_purge_is_answered_but_neither_remembered_nor_joined(
+    redis_url: str,
+) -> None:
+    old, new = Engine(is_open=False), Engine()
+    async with gateways(redis_url, "purged:", 2) as (one, other):
+        (before,) = start(one, old)
+        await asyncio.sleep(0.05)
+        one.forget(PURGE)
+        after = await one.get_or_run(KEY, new)
+        assert (after.timings.tier, new.num_runs) == ("miss", 1)
+        old.gate.set()
+        assert (await before).timings.tier == "miss"
+        await one.close()
+        fresh = await other.get_or_run(KEY, new)
+        assert fresh.timings.tier == "redis"
+        assert fresh.outputs["y"].tobytes() == after.outputs["y"].tobytes()
+        assert (await one.get_or_run(KEY, new)).outputs["y"].tobytes() == after.outputs["y"].tobytes()
+
+
+async def test_what_was_shared_just_before_a_purge_was_heard_of_is_deleted(redis_url: str) -> None:
+    async with gateways(redis_url, "late:", 2) as (one, other):
+        await one.get_or_run(KEY, Engine())
+        await one.close()
+        one.forget(Scope.of("another", None, None))
+        await one.close()
+        assert (await other.get_or_run(KEY, Engine(), "only")).timings.tier == "redis"
+        one.forget(PURGE)
+        await one.close()
+        other.memory.drop_all(PURGE.matches)
+        with pytest.raises(NotCached):
+            await other.get_or_run(KEY, Engine(), "only")
+
+
+async def test_what_is_read_from_the_store_while_a_purge_is_heard_of_is_not_remembered() -> None:
+    class Slow(Wall):
+        async def claim(self, key: bytes, lease_s: float) -> Any:
+            await self.gate.wait()
+            return Kept({"y": np.zeros(1)}, 1.0)
+
+    wall = Slow()
+    responses = ResponseCache(MemoryCache(10**6), wall, 60)
+    (reading,) = start(responses, Engine())
+    await settle()
+    responses.forget(PURGE)
+    wall.gate.set()
+    assert (await reading).timings.tier == "redis"
+    assert len(responses.memory) == 0
 
 
 async def test_a_claim_is_renewed_while_its_answer_is_computed(

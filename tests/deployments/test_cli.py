@@ -225,3 +225,26 @@ def test_status_tells_how_each_version_runs(running: Running) -> None:
     assert (setup["instances"], setup["threads"], setup["grouping"]) == (2, 1, "nearest")
     done = headrace("status", "--address", running.server.ray_address)
     assert "double/2: 2 x 1 thread, grouping nearest, batches of up to 8" in done.stdout
+
+
+def test_what_is_remembered_is_told_and_forgotten_on_demand(running: Running) -> None:
+    x = np.full((1, 9), 91.0, np.float32)
+    running.ask([infer_request("test", "double", {"x": x})] * 16, 4)
+    time.sleep(0.2)
+    address = running.server.ray_address
+    told = json.loads(headrace("cache", "stats", "--json", "--address", address).stdout)
+    assert told["shared"]["answers"]["double/2"] >= 1
+    assert len(told["gateways"]) == 2
+    assert sum(entry["answers"] for entry in told["gateways"]) >= 1
+    assert "double/2" in headrace("cache", "stats", "--address", address).stdout
+    done = headrace("cache", "purge", "--model", "double", "--address", address)
+    assert "answers forgotten" in done.stdout, done.stderr
+    told = json.loads(headrace("cache", "stats", "--json", "--address", address).stdout)
+    assert "double/2" not in told["shared"]["answers"]
+
+
+@pytest.mark.parametrize("options", [[], ["--all", "--model", "double"]], ids=["nothing", "both"])
+def test_a_purge_has_to_say_of_what(options: list[str]) -> None:
+    done = headrace("cache", "purge", *options)
+    assert done.returncode == 2
+    assert "--tenant" in done.stderr

@@ -20,7 +20,7 @@ from deployments.load import infer_request
 from headrace.errors import CallerError, DeadlinePassed, NotCached, NotFound, TensorRejected
 from headrace.metrics import BATCH_FILL, BATCH_ROWS, CACHE_REQUESTS, ERRORS, QUEUE_DEPTH, REQUEST_LATENCY
 from headrace.tensors import DTYPES
-from tests.conftest import Running
+from tests.conftest import TENANT_HEADER, Running
 from tests.onnx_models import same
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -133,6 +133,17 @@ def test_versions_do_not_share_cached_answers(running: Running) -> None:
             assert np.array_equal(np.frombuffer(raw, np.float32), x[0] * factor)
 
 
+def test_tenants_do_not_share_cached_answers(running: Running, handle: Any) -> None:
+    request = infer_request("test", "double", {"x": np.full((1, 5), 78.0, np.float32)})
+    for tenant in ("", "acme", "other"):
+        head = f"\r\n{TENANT_HEADER}: {tenant}\r\n".encode() if tenant else b"\r\n"
+        asked = request.replace(b"\r\n", head, 1)
+        tiers = [running.ask([asked]).replies[0].headers["headrace-cache"] for _ in range(2)]
+        time.sleep(0.2)
+        assert (tiers[0], tiers[1] in ("memory", "redis", "flight")) == ("miss", True), (tenant, tiers)
+    assert handle.purge.remote(tenant="acme").result(timeout_s=30) == 1
+
+
 def test_requests_can_pass_by_the_cache(running: Running, handle: Any) -> None:
     x = np.full((1, 6), 88.0, np.float32)
     for _ in range(3):
@@ -151,6 +162,31 @@ def test_a_request_can_ask_for_a_remembered_answer_only(running: Running, handle
     answer = handle.infer.remote("double", {"x": x}, cache="only").result(timeout_s=30)
     assert np.array_equal(answer["y"], 3 * x)
     handle.infer.remote("double", {"x": x}, cache="refresh").result(timeout_s=30)
+
+
+def test_a_purge_reaches_every_gateway_within_a_second(running: Running, handle: Any) -> None:
+    x = np.full((1, 6), 90.0, np.float32)
+
+    def tiers() -> set[str]:
+        replies = running.ask([infer_request("test", "double", {"x": x})] * 16, 4).replies
+        return {reply.headers["headrace-cache"] for reply in replies}
+
+    tiers()
+    time.sleep(0.2)
+    assert tiers() <= {"memory", "redis"}
+    assert handle.purge.remote(model="words").result(timeout_s=30) >= 0
+    time.sleep(1.0)
+    assert tiers() == {"memory"}  # it was another model's
+    assert handle.purge.remote(model="double").result(timeout_s=30) >= 1
+    time.sleep(1.0)
+    for _ in range(8):
+        with pytest.raises(NotCached):
+            handle.infer.remote("double", {"x": x}, cache="only").result(timeout_s=30)
+
+
+def test_a_purge_that_means_nothing_is_refused(handle: Any) -> None:
+    with pytest.raises(CallerError, match="1 to 64 of the characters"):
+        handle.purge.remote(model="*").result(timeout_s=30)
 
 
 def test_a_killed_cache_server_means_slower_but_no_error(running: Running) -> None:

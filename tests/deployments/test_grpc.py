@@ -20,7 +20,7 @@ from tritonclient.utils import InferenceServerException
 from deployments.cluster import MAX_MESSAGE
 from deployments.grpc import Call, add_to_server
 from protocol import messages
-from tests.conftest import Running
+from tests.conftest import TENANT_HEADER, Running
 from tests.onnx_models import same
 from tests.processes import front, front_settings
 
@@ -44,6 +44,13 @@ def test_an_answer_tells_model_version_id_and_tier(client: triton.InferenceServe
     for version, answering in (("", "2"), ("1", "1")):
         answer = client.infer("double", [fresh], model_version=version, request_id="7").get_response()
         assert (answer.model_name, answer.model_version, answer.id) == ("double", answering, "7")
+        assert answer.parameters["cache"].string_param == "miss"
+
+
+def test_tenants_do_not_share_cached_answers(client: triton.InferenceServerClient) -> None:
+    x = tensor(np.random.default_rng().random((2, 3), np.float32))
+    for headers in (None, {TENANT_HEADER: "acme"}, {TENANT_HEADER: "other"}):
+        answer = client.infer("double", [x], headers=headers).get_response()
         assert answer.parameters["cache"].string_param == "miss"
 
 
