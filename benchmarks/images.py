@@ -47,7 +47,7 @@ CONTEST = contest.Contest(
     title="a convnet of ResNet18's size in FP32, images of 224 x 224",
     ours=("headrace",),
     prepare=prepare,
-    plan=Plan(requests=400, tuning=200, warm=64),
+    plan=Plan(requests=240, tuning=120, warm=48),
     quick=Plan(repeats=1, requests=64, tuning=64, warm=32, is_quick=True),
     bounds=contest.COMPARED,
 )

@@ -51,10 +51,12 @@ class Coherence:
                 self._forget(Scope())
             return
         self._heard_at, self._is_cut_off = now, False
-        if log.first != self._log or log.length < self._seen:
-            if not self._is_new:
-                self._forget(Scope())
-        else:
+        is_known = log.first == self._log or self._log is None  # it began where there was none
+        if self._is_new:
+            pass
+        elif is_known and log.length >= self._seen:
             for scope in log.entries:
                 self._forget(scope)
+        else:
+            self._forget(Scope())
         self._log, self._seen, self._is_new = log.first, log.length, False

@@ -53,7 +53,7 @@ def purge(
     everything: Annotated[bool, typer.Option("--all", help="All answers.")] = False,
     address: Address = "auto",
 ) -> None:
-    """Have all gateways forget answers, at once and in the shared cache."""
+    """Delete answers from the shared cache and have all gateways forget them, within a second."""
     from deployments.status import served
 
     if everything == (model is not None or tenant is not None):
@@ -61,10 +61,10 @@ def purge(
     name, _, version = (model or "").partition("/")
     scope: dict[str, Any] = {"model": name or None, "version": version or None, "tenant": tenant}
     gateways = served(address)
-    gateways.broadcast("forget", **scope).results(timeout_s=_PATIENCE_S)
     try:
         count = gateways.purge.remote(**scope).result(timeout_s=_PATIENCE_S)
     except NotFound:
+        gateways.broadcast("forget", **scope).results(timeout_s=_PATIENCE_S)
         console.print("forgotten by every gateway; no cache is shared")
     else:
         console.print(f"{count} answers forgotten")

@@ -234,8 +234,9 @@ class Gateway(GrpcMethods):
         scope = Scope.of(model, version, tenant)
         if self._shared is None:
             raise NotFound("no cache is shared here (cache.url)")
-        self._forget(scope)
-        return await self._shared.purge(scope)
+        count = await self._shared.purge(scope)
+        self._forget(scope)  # the others hear of it
+        return count
 
     def forget(self, model: str | None = None, version: str | None = None, tenant: str | None = None) -> None:
         """The same in this gateway alone."""
