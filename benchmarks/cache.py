@@ -56,7 +56,7 @@ def main() -> int:
         if "mutations" in parts:
             figures += cache_faults.mutations(500 if quick else 10_000)
         if "faults" in parts:
-            figures += cache_faults.faults(root, 2.0 if quick else 6.0)
+            figures += cache_faults.faults(root / "faults", 2.0 if quick else 6.0)
     return finish(figures, options.json)
 
 

@@ -10,7 +10,8 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -272,7 +273,7 @@ class RedisCache:
             return None
         client = self._connected()
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with _within(self._timeout_s):
                 result = await command(client)
         except ResponseError as err:  # full, read-only, not permitted: but it answers, so it may be read
             self._on_fault(type(err).__name__)
@@ -289,6 +290,19 @@ class RedisCache:
             raise
         self._breaker.succeeded()
         return result
+
+
+@asynccontextmanager
+async def _within(timeout_s: float) -> AsyncIterator[None]:
+    """A timeout of others, not of ours: where this process was busy for longer than that, the answer may lie
+    in the socket unread, and gets half of the time again."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as timeout:
+        half_time = loop.call_later(timeout_s / 2, lambda: timeout.reschedule(loop.time() + timeout_s / 2))
+        try:
+            yield
+        finally:
+            half_time.cancel()
 
 
 def _escaped(name: bytes) -> bytes:

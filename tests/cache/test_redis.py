@@ -466,3 +466,17 @@ async def test_a_purge_that_cannot_be_done_says_so_and_shows_no_secret(
             await cache.purge(Scope())
         assert "s3cret" not in str(caught.value)
         await cache.close()
+
+
+async def test_a_process_that_was_busy_does_not_take_that_for_a_fault_of_the_server(
+    redis_url: str, make: Any, faults: Faults
+) -> None:
+    cache = make(redis_url, prefix="busy:")
+    await cache.put(KEY, OUTPUTS, 60)
+    call = asyncio.create_task(cache.get(KEY))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    time.sleep(3 * TIMEOUT_S)  # noqa: ASYNC251 - the point: the loop is busy with something else
+    assert await call is not None
+    assert faults == []
+    await cache.close()
