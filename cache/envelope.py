@@ -1,6 +1,6 @@
 """Tensors <-> the bytes kept in a shared store; what comes back is exact or refused.
 
-    magic "HRC", version (1 byte), payload length (8), SHA-256 of the payload (32), payload:
+    magic "HRC", version (1 byte), payload length (8), SHA-256 of key and payload (32), payload:
         when it was made (8 bytes, milliseconds since 1970), number of tensors,
         then for each its name, numpy dtype, shape, number of bytes, bytes
 Integers are little-endian. BYTES elements carry their own type and length.
@@ -31,29 +31,31 @@ class Damaged(ValueError):
     """The value is not what `pack` made: shortened, changed, of another version, or never ours."""
 
 
-def pack(outputs: TensorMap, made_at: float) -> bytes:
+def pack(key: bytes, outputs: TensorMap, made_at: float) -> bytes:
     """One value that `unpack` turns back into the same tensors and, to a millisecond, the same time (seconds
-    since 1970); TensorRejected for other dtypes."""
+    since 1970); for this key only. TensorRejected for other dtypes."""
     parts = [_HEAD.pack(round(made_at * 1000), len(outputs))]
     for name, array in outputs.items():
         parts += _tensor_parts(name, array)
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(key)
     for part in parts:
         digest.update(part)
     header = _HEADER.pack(_MAGIC, _VERSION, sum(map(len, parts)), digest.digest())
     return b"".join([header, *parts])
 
 
-def unpack(value: bytes) -> tuple[TensorMap, float]:
+def unpack(key: bytes, value: bytes) -> tuple[TensorMap, float]:
     """The tensors in `value`, read-only, with the same bits, dtypes and shapes, and when they were made;
-    Damaged for anything odd."""
+    Damaged for anything odd, such as the value of another key."""
     try:
         magic, version, length, digest = _HEADER.unpack_from(value)
         payload = memoryview(value)[_HEADER.size :]
         if (magic, version, length) != (_MAGIC, _VERSION, len(payload)):
             raise Damaged("the header is not of this version or length")
-        if hashlib.sha256(payload).digest() != digest:
-            raise Damaged("the digest does not fit the payload")
+        computed = hashlib.sha256(key)
+        computed.update(payload)
+        if computed.digest() != digest:
+            raise Damaged("the digest does not fit key and payload")
         made_at, tensors = _Reader(payload).all()
     except Damaged:
         raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import os
 import random
@@ -16,7 +15,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.connection import Connection, UnixDomainSocketConnection, parse_url
+from redis.asyncio.connection import AbstractConnection, Connection, UnixDomainSocketConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
@@ -24,11 +23,12 @@ from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 from cache.breaker import Breaker
 from cache.envelope import Damaged, pack, unpack
 from cache.kept import Claim, Kept, PurgeLog
+from cache.link import Link
 from cache.scope import Scope
 from headrace.errors import ConfigRejected, EngineUnavailable
 from headrace.tensors import TensorMap
 
-_CONNECTIONS = 32  # at most, for each cache; more calls than that wait for one
+_MAX_WAITING = 4096  # commands
 _JITTER = 0.1  # of the time to live, so that answers of one moment do not expire in one moment
 
 _LARGEST = 1 << 20  # bytes
@@ -43,9 +43,9 @@ T = TypeVar("T")
 class RedisCache:
     """Tensors by key in the Redis at `url` (redis://, rediss:// or unix://), for one event loop.
 
-    A call waits at most `timeout_s` for a connection
-    that is free and as long for the answer, connecting included. It never raises: whatever goes wrong is
-    a miss, told to `on_fault` by the name of the error. ConfigRejected for a URL that cannot be used.
+    A call waits at most `timeout_s` for its answer, connecting included. It never raises: whatever goes
+    wrong is a miss, told to `on_fault` by the name of the error. ConfigRejected for a URL that cannot be
+    used. Answers are written over a connection of their own, so that no question waits for a large one.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class RedisCache:
         on_fault: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._options = _options(url, timeout_s)
+        self._options = _options(url)
         self._prefix = prefix.encode()
         self._timeout_s = timeout_s
         self._on_fault = on_fault
@@ -65,45 +65,43 @@ class RedisCache:
         self._breaker = Breaker()
         self._lease = _LEASE + os.urandom(16)
         self._no_claims_until = -math.inf
-        self._client: Redis | None = None  # made on first use: it belongs to the event loop it is used in
-        self._slots = asyncio.Semaphore(_CONNECTIONS)  # so does this, from the first call that waits
+        self._questions, self._answers = Link(self._connection), Link(self._connection)
 
     async def get(self, key: bytes) -> Kept | None:
         """The tensors put under `key`, read-only; None when unknown. What is odd is deleted."""
 
-        async def ask(client: Redis) -> Kept | None:
+        async def ask(link: Link) -> Kept | None:
             try:
-                return await self._unpacked(client, key, await client.get(self._name(key)))
+                return await self._unpacked(link, key, await link.ask("GET", self._name(key)))
             except ResponseError as err:
-                await self._delete_other_type(client, key, err)
+                await self._delete_other_type(link, key, err)
                 return None
 
-        return await self._call(ask)
+        return await self._call(self._questions, ask)
 
     async def claim(self, key: bytes, lease_s: float) -> Kept | Claim:
         """The tensors put under `key`; or who is to compute them: the caller for `lease_s` at most."""
         if self._clock() < self._no_claims_until:
             return await self.get(key) or Claim.NONE
-        options: dict[str, Any] = {"px": round(1000 * lease_s)}
+        lease = ("SET", self._name(key), self._lease, "PX", round(1000 * lease_s))
 
-        async def ask(client: Redis) -> Kept | Claim:
-            name = self._name(key)
+        async def ask(link: Link) -> Kept | Claim:
             try:
-                value: Any = await client.set(name, self._lease, nx=True, get=True, **options)
+                value = await link.ask(*lease, "NX", "GET")
             except ResponseError as err:
                 self._no_claims_until = self._clock() + _NO_CLAIMS_S
-                await self._delete_other_type(client, key, err)
+                await self._delete_other_type(link, key, err)
                 self._no_claims_until = -math.inf
                 value = None
             if value is None or value == self._lease:
                 return Claim.MINE
             if value.startswith(_LEASE):
                 return Claim.TAKEN
-            if (kept := await self._unpacked(client, key, value)) is None:
-                await client.set(name, self._lease, **options)
+            if (kept := await self._unpacked(link, key, value)) is None:
+                await link.ask(*lease)
             return kept or Claim.MINE
 
-        claimed = await self._call(ask)
+        claimed = await self._call(self._questions, ask)
         if claimed is None and self._clock() < self._no_claims_until:
             claimed = await self.get(key)
         return claimed or Claim.NONE
@@ -111,20 +109,20 @@ class RedisCache:
     async def renew(self, key: bytes, lease_s: float) -> None:
         """Computing what was claimed takes longer."""
 
-        async def tell(client: Redis) -> None:
-            await client.set(self._name(key), self._lease, xx=True, px=round(1000 * lease_s))
+        async def tell(link: Link) -> None:
+            await link.ask("SET", self._name(key), self._lease, "PX", round(1000 * lease_s), "XX")
 
-        await self._call(tell)
+        await self._call(self._questions, tell)
 
     async def release(self, key: bytes) -> None:
         """What was claimed will not be put: let another compute it."""
 
-        async def tell(client: Redis) -> None:
+        async def tell(link: Link) -> None:
             name = self._name(key)
-            if await client.get(name) == self._lease:
-                await client.delete(name)
+            if await link.ask("GET", name) == self._lease:
+                await link.ask("DEL", name)
 
-        await self._call(tell)
+        await self._call(self._answers, tell)  # after what was written before
 
     async def put(self, key: bytes, outputs: TensorMap, ttl_s: float) -> None:
         """Keep `outputs` under `key` for `ttl_s` seconds less up to a tenth, if Redis lets us and they are
@@ -134,30 +132,32 @@ class RedisCache:
             return
         life_s = ttl_s * (1 - _JITTER * random.random())  # noqa: S311 - spreads, guards nothing
 
-        async def tell(client: Redis) -> None:
-            await client.set(self._name(key), pack(outputs, time.time()), px=max(1, round(1000 * life_s)))
+        async def tell(link: Link) -> None:
+            value = pack(key, outputs, time.time())
+            await link.ask("SET", self._name(key), value, "PX", max(1, round(1000 * life_s)))
 
-        await self._call(tell)
+        await self._call(self._answers, tell)
 
     async def drop(self, key: bytes) -> None:
-        async def tell(client: Redis) -> None:
-            await client.unlink(self._name(key))
+        async def tell(link: Link) -> None:
+            await link.ask("UNLINK", self._name(key))
 
-        await self._call(tell)
+        await self._call(self._answers, tell)  # after what was written before
 
     async def purges(self, seen: int) -> PurgeLog | None:
         """What was purged after the first `seen` entries of the log; None when nobody can tell."""
 
-        async def ask(client: Redis) -> PurgeLog:
+        async def ask(link: Link) -> PurgeLog:
             name = self._name(_PURGES)
-            async with client.pipeline(transaction=False) as pipe:
-                pipe.lindex(name, 0)
-                pipe.llen(name)
-                pipe.lrange(name, seen, -1)
-                first, length, entries = await pipe.execute()
+            answers = [
+                link.ask("LINDEX", name, 0),
+                link.ask("LLEN", name),
+                link.ask("LRANGE", name, seen, -1),
+            ]
+            first, length, entries = await asyncio.gather(*answers)
             return PurgeLog(first, length, [scope for entry in entries if (scope := Scope.loads(entry))])
 
-        return await self._call(ask)
+        return await self._call(self._questions, ask)
 
     async def purge(self, scope: Scope) -> int:
         """Delete what the scope holds, and log that it is to be forgotten everywhere; how many there were.
@@ -166,8 +166,7 @@ class RedisCache:
         """
         count = 0
         try:
-            async with asyncio.timeout(_PURGE_S):
-                client = self._connected()
+            async with asyncio.timeout(_PURGE_S), self._client() as client:
                 await self._log_purge(client, scope)
                 names: list[bytes] = []
                 async for name in client.scan_iter(
@@ -193,8 +192,7 @@ class RedisCache:
         it cannot be asked."""
         counts: Counter[str] = Counter()
         try:
-            async with asyncio.timeout(_PURGE_S):
-                client = self._connected()
+            async with asyncio.timeout(_PURGE_S), self._client() as client:
                 pattern = _escaped(self._prefix) + Scope().pattern().encode()
                 async for name in client.scan_iter(pattern, count=1000):
                     model, version, _ = name[len(self._prefix) :].decode().split(":", 2)
@@ -221,69 +219,66 @@ class RedisCache:
 
     async def close(self) -> None:
         """Give the connections back; a later call, in whichever event loop, opens new ones."""
-        client, self._client = self._client, None
-        self._slots = asyncio.Semaphore(_CONNECTIONS)
-        if client is not None:
-            with contextlib.suppress(RedisError, OSError):  # a broken connection is closed all the same
-                await client.aclose()
+        await self._questions.close()
+        await self._answers.close()
 
-    async def _unpacked(self, client: Redis, key: bytes, value: Any) -> Kept | None:
+    async def _unpacked(self, link: Link, key: bytes, value: Any) -> Kept | None:
         if value is None or value.startswith(_LEASE):
             return None
         try:
-            outputs, made_at = unpack(value)
+            outputs, made_at = unpack(key, value)
         except Damaged as err:
             self._on_fault(type(err).__name__)
-            await client.delete(self._name(key))
+            await link.ask("DEL", self._name(key))
             return None
         return Kept(outputs, max(0.0, time.time() - made_at))  # by the clocks of two machines
 
-    async def _delete_other_type(self, client: Redis, key: bytes, err: ResponseError) -> None:
+    async def _delete_other_type(self, link: Link, key: bytes, err: ResponseError) -> None:
         """A list or the like under our name goes; any other error is raised again."""
         if not str(err).startswith("WRONGTYPE"):
             raise err
         self._on_fault(type(err).__name__)
-        await client.delete(self._name(key))
+        await link.ask("DEL", self._name(key))
 
     def _name(self, key: bytes) -> bytes:
         return self._prefix + key
 
-    async def _call(self, command: Callable[[Redis], Awaitable[T]]) -> T | None:
+    def _connection(self) -> AbstractConnection:
+        kind: type[AbstractConnection] = self._options.get("connection_class", Connection)
+        return kind(**{name: value for name, value in self._options.items() if name not in _OF_THE_POOL})
+
+    @asynccontextmanager
+    async def _client(self) -> AsyncIterator[Redis]:
+        """For what is rare and may take long."""
+        client = Redis.from_pool(ConnectionPool(**self._options))
+        try:
+            yield client
+        finally:
+            await client.aclose()
+
+    async def _call(self, link: Link, command: Callable[[Link], Awaitable[T]]) -> T | None:
         if self._breaker.is_open(self._clock()):
             return None
-        slots = self._slots
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                await slots.acquire()
-        except TimeoutError:
-            self._on_fault("Busy")  # with us, not with Redis: the breaker stays as it is
+        if len(link) >= _MAX_WAITING:
+            self._on_fault("Busy")  # more than it can do, and no news of a fault
             return None
-        try:
-            return await self._guarded(command)
-        finally:
-            slots.release()
-
-    def _connected(self) -> Redis:
-        if self._client is None:
-            self._client = Redis.from_pool(ConnectionPool(**self._options))
-        return self._client
-
-    async def _guarded(self, command: Callable[[Redis], Awaitable[T]]) -> T | None:
         if not self._breaker.enter(self._clock()):
             return None
-        client = self._connected()
+        began = asyncio.get_running_loop().time()
         try:
             async with _within(self._timeout_s):
-                result = await command(client)
+                result = await command(link)
         except ResponseError as err:  # full, read-only, not permitted: but it answers, so it may be read
             self._on_fault(type(err).__name__)
             self._breaker.succeeded()
             if isinstance(err, ReadOnlyError):  # a replica now: its name may lead to the new primary
-                await client.connection_pool.disconnect(inuse_connections=False)
+                link.drop()
             return None
         except Exception as err:  # any: no fault of a cache may reach the caller
             self._on_fault(type(err).__name__)
             self._breaker.failed(self._clock())
+            if isinstance(err, TimeoutError) and link.is_silent_since(began):
+                link.drop()
             return None
         except BaseException:
             self._breaker.left()
@@ -310,14 +305,13 @@ def _escaped(name: bytes) -> bytes:
     return re.sub(rb"([*?\[\]\\])", rb"\\\1", name)
 
 
-def _options(url: str, timeout_s: float) -> dict[str, Any]:
+def _options(url: str) -> dict[str, Any]:
     """What a connection pool is made of; ours win over the URL's, whose password no error may show."""
     try:
         options: dict[str, Any] = {
             **parse_url(url),
-            "max_connections": _CONNECTIONS,
-            "socket_connect_timeout": timeout_s,
-            "socket_timeout": None,  # each call has its deadline; asyncio.wait_for may lose a cancellation
+            "socket_connect_timeout": None,  # each call has its deadline, and lets go of what is silent
+            "socket_timeout": None,
             "retry": Retry(NoBackoff(), 0),  # the default blocks for over 20 s
             "protocol": 2,  # every server speaks it, and a connection then starts without a greeting
             "driver_info": None,

@@ -20,13 +20,14 @@ OBJECTS = hnp.arrays(np.dtype(object), SHAPES, elements=STRINGS, fill=st.nothing
 NUMERIC = hnp.arrays(st.sampled_from([np.dtype(code) for code in CODES]), SHAPES)
 TENSORS = st.dictionaries(st.text(max_size=5), st.one_of(NUMERIC, OBJECTS), max_size=3)
 
+KEY = b"model:1:-:key"
 NOW = 1_764_100_000.125
 SMALL = {"y": np.array([1.5, np.nan], dtype=np.float32), "s": np.array([b"ab", "c", b""], dtype=object)}
 
 
 def sealed(payload: bytes) -> bytes:
     """A value whose header and digest are right, whatever the payload says."""
-    return struct.pack("<3sBQ32s", b"HRC", 2, len(payload), hashlib.sha256(payload).digest()) + payload
+    return struct.pack("<3sBQ32s", b"HRC", 2, len(payload), hashlib.sha256(KEY + payload).digest()) + payload
 
 
 def tensor(dtype: bytes, shape: tuple[int, ...], content: bytes, num_bytes: int | None = None) -> bytes:
@@ -37,7 +38,7 @@ def tensor(dtype: bytes, shape: tuple[int, ...], content: bytes, num_bytes: int 
 
 @given(TENSORS)
 def test_tensors_come_back_with_the_same_bits(tensors: dict[str, Any]) -> None:
-    got, made_at = unpack(pack(tensors, NOW))
+    got, made_at = unpack(KEY, pack(KEY, tensors, NOW))
     assert made_at == NOW
     assert list(got) == list(tensors)
     for name, array in tensors.items():
@@ -51,32 +52,32 @@ def test_tensors_come_back_with_the_same_bits(tensors: dict[str, Any]) -> None:
 
 @given(TENSORS, st.data())
 def test_any_flipped_byte_is_damage(tensors: dict[str, Any], data: st.DataObject) -> None:
-    value = bytearray(pack(tensors, NOW))
+    value = bytearray(pack(KEY, tensors, NOW))
     value[data.draw(st.integers(0, len(value) - 1))] ^= data.draw(st.integers(1, 255))
     with pytest.raises(Damaged):
-        unpack(bytes(value))
+        unpack(KEY, bytes(value))
 
 
 def test_every_flipped_bit_and_every_shorter_value_is_damage() -> None:
-    value = pack(SMALL, NOW)
+    value = pack(KEY, SMALL, NOW)
     for at in range(len(value)):
         with pytest.raises(Damaged):
-            unpack(value[:at])
+            unpack(KEY, value[:at])
         for bit in range(8):
             changed = value[:at] + bytes([value[at] ^ 1 << bit]) + value[at + 1 :]
             with pytest.raises(Damaged):
-                unpack(changed)
+                unpack(KEY, changed)
 
 
 def test_bytes_after_the_value_are_damage() -> None:
     with pytest.raises(Damaged):
-        unpack(pack(SMALL, NOW) + b"\0")
+        unpack(KEY, pack(KEY, SMALL, NOW) + b"\0")
 
 
 @pytest.mark.parametrize("value", [b"", b"HRC", b"junk" * 50, b"\x80\x04N.", "text", 7])
 def test_what_was_never_ours_is_damage(value: Any) -> None:
     with pytest.raises(Damaged):
-        unpack(value)
+        unpack(KEY, value)
 
 
 @pytest.mark.parametrize(
@@ -104,31 +105,39 @@ def test_what_was_never_ours_is_damage(value: Any) -> None:
 )
 def test_a_payload_that_lies_is_damage_even_under_a_right_digest(payload: bytes) -> None:
     with pytest.raises(Damaged):
-        unpack(sealed(payload))
+        unpack(KEY, sealed(payload))
+
+
+def test_the_value_of_another_key_is_damage() -> None:
+    with pytest.raises(Damaged):
+        unpack(KEY + b"x", pack(KEY, SMALL, NOW))
 
 
 def test_another_version_is_damage() -> None:
-    value = pack(SMALL, NOW)
+    value = pack(KEY, SMALL, NOW)
     with pytest.raises(Damaged):
-        unpack(value[:3] + b"\x01" + value[4:])
+        unpack(KEY, value[:3] + b"\x01" + value[4:])
 
 
 def test_payloads_of_nan_survive() -> None:
     bits = np.array([0x7FC00001, 0xFFC12345, 0x7F800001], dtype=np.uint32)
-    assert unpack(pack({"y": bits.view(np.float32)}, NOW))[0]["y"].view(np.uint32).tolist() == bits.tolist()
+    assert (
+        unpack(KEY, pack(KEY, {"y": bits.view(np.float32)}, NOW))[0]["y"].view(np.uint32).tolist()
+        == bits.tolist()
+    )
 
 
 def test_a_view_with_strides_comes_back_in_its_own_shape() -> None:
     view = np.arange(24).reshape(4, 6)[::2, ::-3].T
-    assert np.array_equal(unpack(pack({"y": view}, NOW))[0]["y"], view)
+    assert np.array_equal(unpack(KEY, pack(KEY, {"y": view}, NOW))[0]["y"], view)
 
 
 def test_what_comes_back_does_not_keep_the_value_alive() -> None:
-    assert unpack(pack(SMALL, NOW))[0]["y"].base is None
+    assert unpack(KEY, pack(KEY, SMALL, NOW))[0]["y"].base is None
 
 
 def test_what_the_protocol_cannot_carry_is_rejected() -> None:
     with pytest.raises(TensorRejected):
-        pack({"y": np.zeros(1, np.complex64)}, NOW)
+        pack(KEY, {"y": np.zeros(1, np.complex64)}, NOW)
     with pytest.raises(TensorRejected):
-        pack({"y": np.array([object()], dtype=object)}, NOW)
+        pack(KEY, {"y": np.array([object()], dtype=object)}, NOW)
