@@ -29,6 +29,7 @@ from headrace.errors import ConfigRejected, EngineUnavailable
 from headrace.tensors import TensorMap
 
 _MAX_WAITING = 4096  # commands
+_SLICES = 5  # of a timeout: an answer is written for, read and handed on in three rounds of the event loop
 _JITTER = 0.1  # of the time to live, so that answers of one moment do not expire in one moment
 
 _LARGEST = 1 << 20  # bytes
@@ -289,15 +290,24 @@ class RedisCache:
 
 @asynccontextmanager
 async def _within(timeout_s: float) -> AsyncIterator[None]:
-    """A timeout of others, not of ours: where this process was busy for longer than that, the answer may lie
-    in the socket unread, and gets half of the time again."""
+    """A timeout of others, not of ours: while this process is busy the answer may lie in the socket unread,
+    and takes a few rounds of the event loop. So time passes in slices, each from when the last was noticed."""
     loop = asyncio.get_running_loop()
+    slice_s = timeout_s / _SLICES
     async with asyncio.timeout(None) as timeout:
-        half_time = loop.call_later(timeout_s / 2, lambda: timeout.reschedule(loop.time() + timeout_s / 2))
+        timer = loop.call_later(slice_s, lambda: passed(_SLICES - 1))
+
+        def passed(left: int) -> None:
+            nonlocal timer
+            if left:
+                timer = loop.call_later(slice_s, passed, left - 1)
+            else:
+                timeout.reschedule(loop.time())
+
         try:
             yield
         finally:
-            half_time.cancel()
+            timer.cancel()
 
 
 def _escaped(name: bytes) -> bytes:
