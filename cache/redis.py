@@ -291,7 +291,7 @@ class RedisCache:
 @asynccontextmanager
 async def _within(timeout_s: float) -> AsyncIterator[None]:
     """A timeout of others, not of ours: while this process is busy the answer may lie in the socket unread,
-    and takes a few rounds of the event loop. So time passes in slices, each from when the last was noticed."""
+    and takes a few rounds of the event loop. So time passes in slices, each once the last was noticed."""
     loop = asyncio.get_running_loop()
     slice_s = timeout_s / _SLICES
     async with asyncio.timeout(None) as timeout:
