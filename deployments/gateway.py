@@ -238,8 +238,10 @@ class Gateway(GrpcMethods):
         self._forget(scope)  # the others hear of it
         return count
 
-    def forget(self, model: str | None = None, version: str | None = None, tenant: str | None = None) -> None:
-        """The same in this gateway alone."""
+    async def forget(
+        self, model: str | None = None, version: str | None = None, tenant: str | None = None
+    ) -> None:
+        """The same in this gateway alone; on its event loop, as whatever touches the caches."""
         self._forget(Scope.of(model, version, tenant))
 
     async def cache_stats(self) -> dict[str, Any]:

@@ -184,6 +184,14 @@ def test_a_purge_reaches_every_gateway_within_a_second(running: Running, handle:
             handle.infer.remote("double", {"x": x}, cache="only").result(timeout_s=30)
 
 
+def test_a_gateway_can_be_told_to_forget_by_itself(running: Running, handle: Any) -> None:
+    x = np.full((1, 6), 92.0, np.float32)
+    running.ask([infer_request("test", "double", {"x": x})] * 16, 4)
+    time.sleep(4.0)  # what was written a moment ago would be deleted from the shared cache, too
+    handle.broadcast("forget", model="double").results(timeout_s=30)
+    assert running.ask_model("double", x).replies[0].headers["headrace-cache"] == "redis"
+
+
 def test_a_purge_that_means_nothing_is_refused(handle: Any) -> None:
     with pytest.raises(CallerError, match="1 to 64 of the characters"):
         handle.purge.remote(model="*").result(timeout_s=30)
