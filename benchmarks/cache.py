@@ -18,20 +18,18 @@ import numpy as np
 import uvloop
 from ray import serve
 
-from benchmarks import cache_faults, way_in
+from benchmarks import cache_faults, minilm, way_in
 from benchmarks.figures import Figure, arguments, finish, middle
+from benchmarks.minilm import MODEL
 from cache.keys import key_of
 from cache.memory import MemoryCache
 from deployments.load import Load, closed_loop, infer_request
 from deployments.ports import free_ports
 from deployments.serving import serving
-from engines.artifact import Repository
-from examples.minilm import graph
 from examples.minilm.data import chat, tokenize
 from headrace.config import Config, parse_config
 
 HOST = "127.0.0.1"
-MODEL = "minilm"
 CLIENTS = 64
 PARTS = ("policy", "trace", "hits", "stampede", "mutations", "faults")
 REPEATS, RECENT = 0.3, 500  # so many of the requests repeat one of so many before them
@@ -233,15 +231,9 @@ def stampede(root: Path) -> Iterator[Figure]:
 
 
 def publish_minilm(root: Path) -> None:
+    """For the parts that want it; the first one does."""
     if not (root / MODEL).exists():
-        Repository(root).publish(
-            MODEL,
-            "1",
-            {"model.onnx": graph.write(root / ".minilm.onnx")},
-            graph="model.onnx",
-            signature=graph.SIGNATURE,
-            grouping="nearest",
-        )
+        minilm.publish(root)
 
 
 def config(root: Path, port: int, model: str, entry: dict[str, Any], gateways: int = 2) -> Config:

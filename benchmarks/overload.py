@@ -17,19 +17,17 @@ from pathlib import Path
 import numpy as np
 import uvloop
 
-from benchmarks import chaos, deaths
+from benchmarks import chaos, deaths, minilm
 from benchmarks.figures import Figure, arguments, finish, middle
+from benchmarks.minilm import MODEL
 from benchmarks.shares import Shares
 from deployments.load import closed_loop, infer_request
 from deployments.open_loop import OpenLoad, open_loop
 from deployments.ports import free_ports
 from deployments.serving import Server, serving
-from engines.artifact import Repository
-from examples.minilm import graph
 from examples.minilm.data import chat, tokenize
 from headrace.config import parse_config
 
-MODEL = "minilm"
 HOST = "127.0.0.1"
 CLIENTS = 64
 CALM, FLOOD = 0.8, 10.0  # of the capacity
@@ -84,14 +82,7 @@ def flood(root: Path, plan: Plan, kind: str) -> Iterator[Figure]:
 
 
 def _flood_figures(root: Path, plan: Plan, kind: str) -> Iterator[Figure]:
-    Repository(root).publish(
-        MODEL,
-        "1",
-        {"model.onnx": graph.write(root / ".minilm.onnx")},
-        graph="model.onnx",
-        signature=graph.SIGNATURE,
-        grouping="nearest",
-    )
+    minilm.publish(root)
     bodies = [infer_request(HOST, MODEL, tokenize(text)) for text in texts(kind, plan.requests[kind])]
     (port,) = free_ports(1)
     config = parse_config(

@@ -170,9 +170,7 @@ class RedisCache:
             async with asyncio.timeout(_PURGE_S), self._client() as client:
                 await self._log_purge(client, scope)
                 names: list[bytes] = []
-                async for name in client.scan_iter(
-                    _escaped(self._prefix) + scope.pattern().encode(), count=1000
-                ):
+                async for name in self._scan(client, scope):
                     names.append(name)
                     if len(names) == _AT_ONCE:
                         count += await client.unlink(*names)
@@ -194,8 +192,7 @@ class RedisCache:
         counts: Counter[str] = Counter()
         try:
             async with asyncio.timeout(_PURGE_S), self._client() as client:
-                pattern = _escaped(self._prefix) + Scope().pattern().encode()
-                async for name in client.scan_iter(pattern, count=1000):
+                async for name in self._scan(client, Scope()):
                     model, version, _ = name[len(self._prefix) :].decode().split(":", 2)
                     counts[f"{model}/{version}"] += 1
                 told = await client.info("memory")
@@ -208,6 +205,10 @@ class RedisCache:
             "max_bytes": told["maxmemory"],
             "policy": told["maxmemory_policy"],
         }
+
+    def _scan(self, client: Redis, scope: Scope) -> AsyncIterator[bytes]:
+        """The names of all entries in the scope."""
+        return client.scan_iter(_escaped(self._prefix) + scope.pattern().encode(), count=1000)
 
     async def _log_purge(self, client: Redis, scope: Scope) -> None:
         name = self._name(_PURGES)
@@ -245,8 +246,7 @@ class RedisCache:
         return self._prefix + key
 
     def _connection(self) -> AbstractConnection:
-        kind: type[AbstractConnection] = self._options.get("connection_class", Connection)
-        return kind(**{name: value for name, value in self._options.items() if name not in _OF_THE_POOL})
+        return _connection(self._options)
 
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[Redis]:
@@ -327,14 +327,20 @@ def _options(url: str) -> dict[str, Any]:
             "driver_info": None,
             "decode_responses": False,
         }
-        connection: type[Any] = options.get("connection_class", Connection)
-        known = {name: value for name, value in options.items() if name not in _OF_THE_POOL}
-        connection(**known)  # an option that does not exist shows here, not with the first request
-        if connection is UnixDomainSocketConnection and (not options.get("path") or urlsplit(url).hostname):
+        made = _connection(options)  # an option that does not exist shows here, not with the first request
+        if isinstance(made, UnixDomainSocketConnection) and (
+            not options.get("path") or urlsplit(url).hostname
+        ):
             raise ValueError("no absolute path")
     except (ValueError, TypeError, AttributeError, RedisError):
         raise ConfigRejected(_WANTED) from None  # the cause may quote the password
     return options
+
+
+def _connection(options: dict[str, Any]) -> AbstractConnection:
+    """One that is not connected yet, as a pool of these options would make it."""
+    kind: type[AbstractConnection] = options.get("connection_class", Connection)
+    return kind(**{name: value for name, value in options.items() if name not in _OF_THE_POOL})
 
 
 _OF_THE_POOL = ("connection_class", "max_connections")
