@@ -15,6 +15,7 @@ from headrace.tensors import Array, Signature, TensorMap
 _log = logging.getLogger(__name__)
 
 RunEngine = Callable[[TensorMap, tuple[str, ...]], dict[str, Array]]
+RunEach = Callable[[Sequence[TensorMap]], Sequence[dict[str, Array]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,10 @@ def run_group(
     items: Sequence[Item],
     clock: Callable[[], float] = time.monotonic,
     padded: Sizes | None = None,
+    each: RunEach | None = None,
 ) -> list[Result]:
-    """An answer or an error for each of one group, run as one batch.
+    """An answer or an error for each of one group, run as one batch: stacked for `run`, or side by side for
+    `each`, when it is given.
 
     Requests that nobody waits for any more are left out. When the batch fails it is halved until the
     request that breaks it runs alone: 2 log2(n) + 1 calls for one among n. The halves are `padded` as the
@@ -62,14 +65,14 @@ def run_group(
     if wanted:
         sizes = padded or wanted[0].target or largest([item.sizes for item in wanted])
         try:
-            found = list(_run_together(wanted, run, signature, sizes))
+            found = list(_run_together(wanted, run, signature, sizes, each))
         except Exception as err:
             if len(wanted) == 1:
                 found = [_failure(err)]
             else:
                 half = len(wanted) // 2
                 for part in (wanted[:half], wanted[half:]):
-                    found += run_group(run, signature, part, clock, sizes)
+                    found += run_group(run, signature, part, clock, sizes, each)
     if len(wanted) == len(items):
         return found
     by_item = dict(zip(wanted, found, strict=True))
@@ -89,11 +92,20 @@ def _too_late() -> DeadlinePassed:
     return DeadlinePassed("the request's timeout passed before it could run")
 
 
-def _run_together(items: Sequence[Item], run: RunEngine, signature: Signature, sizes: Sizes) -> list[Answer]:
+def _run_together(
+    items: Sequence[Item], run: RunEngine, signature: Signature, sizes: Sizes, each: RunEach | None
+) -> list[Answer]:
     started = time.perf_counter()
-    batch = stack(signature, [item.inputs for item in items], sizes)
-    outputs = run(batch, items[0].outputs)
-    parts = split(signature, outputs, [item.rows for item in items], [item.sizes for item in items], sizes)
+    inputs = [item.inputs for item in items]
+    if each is None:
+        outputs = run(stack(signature, inputs, sizes), items[0].outputs)
+        rows_of, sizes_of = [item.rows for item in items], [item.sizes for item in items]
+        parts: Sequence[TensorMap] = split(signature, outputs, rows_of, sizes_of, sizes)
+    else:
+        parts = [
+            {name: answer[name] for name in item.outputs or answer}
+            for item, answer in zip(items, each(inputs), strict=True)
+        ]
     ran_s = time.perf_counter() - started
     rows = sum(item.rows for item in items)
     total = rows * elements(signature.inputs, sizes)

@@ -18,8 +18,9 @@ import numpy as np
 import uvloop
 from ray import serve
 
-from benchmarks import cache_faults, minilm, way_in
+from benchmarks import cache_faults, cache_features, minilm, way_in
 from benchmarks.figures import Figure, arguments, finish, middle
+from benchmarks.flights import tail_numbers
 from benchmarks.minilm import MODEL
 from cache.keys import key_of
 from cache.memory import MemoryCache
@@ -31,7 +32,7 @@ from headrace.config import Config, parse_config
 
 HOST = "127.0.0.1"
 CLIENTS = 64
-PARTS = ("policy", "trace", "hits", "stampede", "mutations", "faults")
+PARTS = ("policy", "trace", "hits", "features", "stampede", "mutations", "faults")
 REPEATS, RECENT = 0.3, 500  # so many of the requests repeat one of so many before them
 ENTRY = {"y": np.zeros(384, np.float32)}
 
@@ -44,11 +45,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         if "policy" in parts:
-            figures += policy(20_000 if quick else 258_000)
+            figures += policy(20_000 if quick else 350_000)
         if "trace" in parts:
             figures += trace(root, *((300, 1) if quick else (3000, 3)))
         if "hits" in parts:
             figures += hits(root, *((200, 2) if quick else (2000, 7)))
+        if "features" in parts:
+            figures += cache_features.two_heads(root, *((200, 1, 100) if quick else (2000, 4, 800)))
         if "stampede" in parts:
             figures += stampede(root)
         if "mutations" in parts:
@@ -62,17 +65,22 @@ def main() -> int:
 
 
 def policy(count: int) -> Iterator[Figure]:
-    """Hit rates of the memory tier over all chat messages, against the same policy with exact counts."""
-    keys = [key_of("d", {"t": np.array([text], object)}, (), {}, "") for text in chat(count)]
-    yield Figure("policy: repeats in the trace", 1 - len(set(keys)) / len(keys), "share")
-    cache = MemoryCache(10**9)
-    cache.put(keys[0], ENTRY, 3600)
-    for entries in (300, 2000, 10_000):
-        ours = hit_rate(keys, MemoryCache(entries * cache.num_bytes))
-        best = exact_hit_rate(keys, entries)
-        yield Figure(f"policy: hits, {entries} answers kept", ours, "share")
-        yield Figure(f"policy: the same, LRU, {entries}", lru_hit_rate(keys, entries), "share")
-        yield Figure(f"policy: less than with exact counts, {entries}", 100 * (best - ours), "points", "<= 1")
+    """Hit rates of the memory tier over real traces, against the same policy with exact counts."""
+    texts = [key_of("d", {"t": np.array([text], object)}, (), {}, "") for text in chat(count)]
+    planes = [plane.encode() for plane in tail_numbers()[:count]]
+    for trace, keys, kept in (("chat", texts, (300, 2000, 10_000)), ("flights", planes, (300, 1000))):
+        yield Figure(f"policy: {trace}, repeats in the trace", 1 - len(set(keys)) / len(keys), "share")
+        cache = MemoryCache(10**9)
+        cache.put(keys[0], ENTRY, 3600)
+        for entries in kept:
+            ours = hit_rate(keys, MemoryCache(entries * cache.num_bytes))
+            best = exact_hit_rate(keys, entries)
+            what = f"{trace}, {entries} kept"
+            yield Figure(f"policy: hits, {what}", ours, "share")
+            yield Figure(f"policy: the same, LRU, {what}", lru_hit_rate(keys, entries), "share")
+            yield Figure(
+                f"policy: less than with exact counts, {what}", 100 * (best - ours), "points", "<= 1"
+            )
 
 
 def hit_rate(keys: Sequence[bytes], cache: MemoryCache) -> float:
@@ -184,7 +192,13 @@ def hits(root: Path, requests: int, rounds: int) -> Iterator[Figure]:
     body = infer_request(HOST, "double", {"x": x})
     echoed = body.replace(b"POST /v2/models/double/infer ", b"POST /echo ", 1)
     memory, redis = (
-        config(root, port, "double", {"cache": True, "cache_memory_mib": mib}, gateways=1)
+        config(
+            root,
+            port,
+            "double",
+            {"cache": True, "cache_shared": "always", "cache_memory_mib": mib},
+            gateways=1,
+        )
         for mib in (8.0, 0.0)
     )
     deployment: Any = serve.deployment(max_ongoing_requests=1024, ray_actor_options={"num_cpus": 0})(

@@ -163,7 +163,7 @@ def faults(root: Path, seconds: float) -> Iterator[Figure]:
             "repository": str(root),
             "http": {"port": port},
             "cache": {"url": store.start(), "memory_mib": 0.0},
-            "models": {MODEL: {"cache": True}},
+            "models": {MODEL: {"cache": True, "cache_shared": "always"}},
         }
         with serving(parse_config(document)):
             calm = _answers(port, seconds)

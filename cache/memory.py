@@ -13,7 +13,7 @@ from cache.raw import freeze
 from cache.sketch import Sketch
 from headrace.tensors import Array, TensorMap
 
-_OVERHEAD = 512  # bytes of Python objects around an entry
+OVERHEAD = 512  # bytes of Python objects around an entry
 _WINDOW = 0.1  # of the budget, for what is new
 _USUAL = 1024  # bytes of an entry, to choose how many keys are counted
 _COUNTED = 1 << 10, 1 << 20
@@ -21,7 +21,9 @@ _SAMPLE, _FEW = 10, 100  # lookups for each entry, but for so many at least, unt
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class Entry:
+    """What is kept under a key."""
+
     outputs: dict[str, Array]
     num_bytes: int
     made_at: float  # on the cache's clock
@@ -32,17 +34,17 @@ class _Segment:
     """Entries in the order in which they were last asked for, and their bytes."""
 
     def __init__(self) -> None:
-        self.entries: OrderedDict[bytes, _Entry] = OrderedDict()
+        self.entries: OrderedDict[bytes, Entry] = OrderedDict()
         self.num_bytes = 0
 
-    def add(self, key: bytes, entry: _Entry) -> None:
+    def add(self, key: bytes, entry: Entry) -> None:
         self.entries[key] = entry
         self.num_bytes += entry.num_bytes
 
     def drop(self, key: bytes) -> None:
         self.num_bytes -= self.entries.pop(key).num_bytes
 
-    def pop_oldest(self) -> tuple[bytes, _Entry]:
+    def pop_oldest(self) -> tuple[bytes, Entry]:
         key, entry = self.entries.popitem(last=False)
         self.num_bytes -= entry.num_bytes
         return key, entry
@@ -92,13 +94,17 @@ class MemoryCache:
     def put(self, key: bytes, outputs: TensorMap, ttl_s: float, age_s: float = 0.0) -> None:
         """Keep a copy of `outputs`, which were computed `age_s` ago, until they are `ttl_s` old; what is too
         large is not kept."""
-        self.drop(key)
-        num_bytes = len(key) + _OVERHEAD + sum(map(_num_bytes, outputs.values()))
+        num_bytes = len(key) + OVERHEAD + sum(map(_num_bytes, outputs.values()))
         if num_bytes > self.max_bytes or age_s >= ttl_s:
+            self.drop(key)
             return
         made_at = self._clock() - age_s
-        entry = _Entry(freeze(outputs), num_bytes, made_at, made_at + ttl_s)
-        if num_bytes > _WINDOW * self.max_bytes:
+        self.keep(key, Entry(freeze(outputs), num_bytes, made_at, made_at + ttl_s))
+
+    def keep(self, key: bytes, entry: Entry) -> None:
+        """The same for what fits the budget."""
+        self.drop(key)
+        if entry.num_bytes > _WINDOW * self.max_bytes:
             self._settle(key, entry)
             return
         self._new.add(key, entry)
@@ -119,7 +125,7 @@ class MemoryCache:
             for key in [key for key in segment.entries if is_dropped(key)]:
                 segment.drop(key)
 
-    def _settle(self, key: bytes, entry: _Entry) -> None:
+    def _settle(self, key: bytes, entry: Entry) -> None:
         """Into the main segment, if it is worth at least what has to leave for it."""
         missing = self.num_bytes + entry.num_bytes - self.max_bytes
         now = self._clock()

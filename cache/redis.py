@@ -10,26 +10,21 @@ import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
-from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.connection import AbstractConnection, Connection, UnixDomainSocketConnection, parse_url
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from redis.asyncio import Redis
+from redis.exceptions import AskError, ClusterDownError, ReadOnlyError, RedisError, ResponseError
 
-from cache.breaker import Breaker
 from cache.envelope import Damaged, pack, unpack
 from cache.kept import Claim, Kept, PurgeLog
 from cache.link import Link
+from cache.places import Node, place_of
 from cache.scope import Scope
-from headrace.errors import ConfigRejected, EngineUnavailable
+from headrace.errors import EngineUnavailable, HeadraceError
 from headrace.tensors import TensorMap
 
 _MAX_WAITING = 4096  # commands
-_SLICES = 5  # of a timeout: an answer is written for, read and handed on in three rounds of the event loop
 _JITTER = 0.1  # of the time to live, so that answers of one moment do not expire in one moment
 
 _LARGEST = 1 << 20  # bytes
@@ -42,7 +37,7 @@ T = TypeVar("T")
 
 
 class RedisCache:
-    """Tensors by key in the Redis at `url` (redis://, rediss:// or unix://), for one event loop.
+    """Tensors by key in the Redis at `url` (`cache.places` tells which there are), for one event loop.
 
     A call waits at most `timeout_s` for its answer, connecting included. It never raises: whatever goes
     wrong is a miss, told to `on_fault` by the name of the error. ConfigRejected for a URL that cannot be
@@ -58,15 +53,13 @@ class RedisCache:
         on_fault: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._options = _options(url)
+        self._place = place_of(url, timeout_s)
         self._prefix = prefix.encode()
         self._timeout_s = timeout_s
         self._on_fault = on_fault
         self._clock = clock
-        self._breaker = Breaker()
         self._lease = _LEASE + os.urandom(16)
         self._no_claims_until = -math.inf
-        self._questions, self._answers = Link(self._connection), Link(self._connection)
 
     async def get(self, key: bytes) -> Kept | None:
         """The tensors put under `key`, read-only; None when unknown. What is odd is deleted."""
@@ -78,7 +71,7 @@ class RedisCache:
                 await self._delete_other_type(link, key, err)
                 return None
 
-        return await self._call(self._questions, ask)
+        return await self._ask(key, ask)
 
     async def claim(self, key: bytes, lease_s: float) -> Kept | Claim:
         """The tensors put under `key`; or who is to compute them: the caller for `lease_s` at most."""
@@ -89,6 +82,8 @@ class RedisCache:
         async def ask(link: Link) -> Kept | Claim:
             try:
                 value = await link.ask(*lease, "NX", "GET")
+            except (AskError, ClusterDownError):
+                raise
             except ResponseError as err:
                 self._no_claims_until = self._clock() + _NO_CLAIMS_S
                 await self._delete_other_type(link, key, err)
@@ -102,7 +97,7 @@ class RedisCache:
                 await link.ask(*lease)
             return kept or Claim.MINE
 
-        claimed = await self._call(self._questions, ask)
+        claimed = await self._ask(key, ask)
         if claimed is None and self._clock() < self._no_claims_until:
             claimed = await self.get(key)
         return claimed or Claim.NONE
@@ -113,7 +108,7 @@ class RedisCache:
         async def tell(link: Link) -> None:
             await link.ask("SET", self._name(key), self._lease, "PX", round(1000 * lease_s), "XX")
 
-        await self._call(self._questions, tell)
+        await self._ask(key, tell)
 
     async def release(self, key: bytes) -> None:
         """What was claimed will not be put: let another compute it."""
@@ -123,27 +118,47 @@ class RedisCache:
             if await link.ask("GET", name) == self._lease:
                 await link.ask("DEL", name)
 
-        await self._call(self._answers, tell)  # after what was written before
+        await self._tell(key, tell)  # after what was written before
 
-    async def put(self, key: bytes, outputs: TensorMap, ttl_s: float) -> None:
+    def put(self, key: bytes, outputs: TensorMap, ttl_s: float) -> asyncio.Future[None]:
         """Keep `outputs` under `key` for `ttl_s` seconds less up to a tenth, if Redis lets us and they are
-        not over 1 MiB: a larger value takes so long to write that it would pass for a fault of Redis."""
+        not over 1 MiB: a larger value takes so long to write that it would pass for a fault of Redis.
+
+        What is given back is done when it is written, or has failed."""
         if sum(array.nbytes for array in outputs.values()) > _LARGEST:
-            await self.release(key)
-            return
-        life_s = ttl_s * (1 - _JITTER * random.random())  # noqa: S311 - spreads, guards nothing
-
-        async def tell(link: Link) -> None:
+            return asyncio.ensure_future(self.release(key))
+        try:
             value = pack(key, outputs, time.time())
-            await link.ask("SET", self._name(key), value, "PX", max(1, round(1000 * life_s)))
+        except HeadraceError as err:  # a tensor that the protocol does not have
+            self._on_fault(type(err).__name__)
+            return asyncio.ensure_future(self.release(key))
+        life_s = ttl_s * (1 - _JITTER * random.random())  # noqa: S311 - spreads, guards nothing
+        name = self._name(key)
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        node = self._place.node(name)
+        if node is None or not self._may_call(node, node.answers):
+            done.set_result(None)
+            return done
+        asked = node.answers.ask("SET", name, value, "PX", max(1, round(1000 * life_s)))
 
-        await self._call(self._answers, tell)
+        def answered(asked: asyncio.Future[Any]) -> None:
+            if asked.cancelled():
+                node.breaker.left()
+            elif (err := asked.exception()) is not None:
+                self._failed(node, node.answers, err)
+            else:
+                node.breaker.succeeded()
+            if not done.done():
+                done.set_result(None)
+
+        asked.add_done_callback(answered)
+        return done
 
     async def drop(self, key: bytes) -> None:
         async def tell(link: Link) -> None:
             await link.ask("UNLINK", self._name(key))
 
-        await self._call(self._answers, tell)  # after what was written before
+        await self._tell(key, tell)  # after what was written before
 
     async def purges(self, seen: int) -> PurgeLog | None:
         """What was purged after the first `seen` entries of the log; None when nobody can tell."""
@@ -158,7 +173,7 @@ class RedisCache:
             first, length, entries = await asyncio.gather(*answers)
             return PurgeLog(first, length, [scope for entry in entries if (scope := Scope.loads(entry))])
 
-        return await self._call(self._questions, ask)
+        return await self._ask(_PURGES, ask)
 
     async def purge(self, scope: Scope) -> int:
         """Delete what the scope holds, and log that it is to be forgotten everywhere; how many there were.
@@ -167,18 +182,18 @@ class RedisCache:
         """
         count = 0
         try:
-            async with asyncio.timeout(_PURGE_S), self._client() as client:
-                await self._log_purge(client, scope)
-                names: list[bytes] = []
-                async for name in self._scan(client, scope):
-                    names.append(name)
-                    if len(names) == _AT_ONCE:
-                        count += await client.unlink(*names)
-                        names.clear()
-                if names:
-                    count += await client.unlink(*names)
+            async with asyncio.timeout(_PURGE_S), self._place.clients() as clients:
+                await self._log_purge(scope)
+                for client in clients:
+                    names: list[bytes] = []
+                    async for name in self._scan(client, scope):
+                        names.append(name)
+                        if len(names) == _AT_ONCE:
+                            count += await _unlink(client, names)
+                            names.clear()
+                    count += await _unlink(client, names)
                 # Again: meanwhile somebody may have read, and remembered, what was not deleted yet.
-                await self._log_purge(client, scope)
+                await self._log_purge(scope)
         except (RedisError, OSError, TimeoutError) as err:
             self._on_fault(type(err).__name__)
             raise EngineUnavailable(
@@ -191,38 +206,42 @@ class RedisCache:
         it cannot be asked."""
         counts: Counter[str] = Counter()
         try:
-            async with asyncio.timeout(_PURGE_S), self._client() as client:
-                async for name in self._scan(client, Scope()):
-                    model, version, _ = name[len(self._prefix) :].decode().split(":", 2)
-                    counts[f"{model}/{version}"] += 1
-                told = await client.info("memory")
+            async with asyncio.timeout(_PURGE_S), self._place.clients() as clients:
+                told = [await client.info("memory") for client in clients]
+                for client in clients:
+                    async for name in self._scan(client, Scope()):
+                        model, version, _ = name[len(self._prefix) :].decode().split(":", 2)
+                        counts[f"{model}/{version}"] += 1
         except (RedisError, OSError, TimeoutError) as err:
             self._on_fault(type(err).__name__)
             raise EngineUnavailable("the shared cache did not answer; try again") from None
+        limits = [each["maxmemory"] for each in told]
         return {
             "answers": dict(counts),
-            "bytes": told["used_memory"],
-            "max_bytes": told["maxmemory"],
-            "policy": told["maxmemory_policy"],
+            "bytes": sum(each["used_memory"] for each in told),
+            "max_bytes": sum(limits) if all(limits) else 0,
+            "policy": ", ".join(sorted({each["maxmemory_policy"] for each in told})),
         }
 
     def _scan(self, client: Redis, scope: Scope) -> AsyncIterator[bytes]:
         """The names of all entries in the scope."""
         return client.scan_iter(_escaped(self._prefix) + scope.pattern().encode(), count=1000)
 
-    async def _log_purge(self, client: Redis, scope: Scope) -> None:
+    async def _log_purge(self, scope: Scope) -> None:
         name = self._name(_PURGES)
-        length = await client.llen(name)
+        if (node := self._place.node(name)) is None:
+            raise RedisError("nobody knows yet where the log of purges is")
+        ask = partial(node.questions.ask, is_patient=True)
+        length = await ask("LLEN", name)
         if length >= _LOG_LENGTH:
-            await client.delete(name)
+            await ask("DEL", name)
         if not 0 < length < _LOG_LENGTH:
-            await client.rpush(name, f"log {os.urandom(16).hex()}")
-        await client.rpush(name, scope.dumps())
+            await ask("RPUSH", name, f"log {os.urandom(16).hex()}")
+        await ask("RPUSH", name, scope.dumps())
 
     async def close(self) -> None:
         """Give the connections back; a later call, in whichever event loop, opens new ones."""
-        await self._questions.close()
-        await self._answers.close()
+        await self._place.close()
 
     async def _unpacked(self, link: Link, key: bytes, value: Any) -> Kept | None:
         if value is None or value.startswith(_LEASE):
@@ -245,106 +264,64 @@ class RedisCache:
     def _name(self, key: bytes) -> bytes:
         return self._prefix + key
 
-    def _connection(self) -> AbstractConnection:
-        return _connection(self._options)
+    async def _ask(self, key: bytes, command: Callable[[Link], Awaitable[T]]) -> T | None:
+        node = self._place.node(self._name(key))
+        return None if node is None else await self._call(node, node.questions, command)
 
-    @asynccontextmanager
-    async def _client(self) -> AsyncIterator[Redis]:
-        """For what is rare and may take long."""
-        client = Redis.from_pool(ConnectionPool(**self._options))
-        try:
-            yield client
-        finally:
-            await client.aclose()
+    async def _tell(self, key: bytes, command: Callable[[Link], Awaitable[T]]) -> T | None:
+        """Over the connection for what is written, in the order in which it is told."""
+        node = self._place.node(self._name(key))
+        return None if node is None else await self._call(node, node.answers, command)
 
-    async def _call(self, link: Link, command: Callable[[Link], Awaitable[T]]) -> T | None:
-        if self._breaker.is_open(self._clock()):
+    async def _call(self, node: Node, link: Link, command: Callable[[Link], Awaitable[T]]) -> T | None:
+        if not self._may_call(node, link):
             return None
-        if len(link) >= _MAX_WAITING:
-            self._on_fault("Busy")  # more than it can do, and no news of a fault
-            return None
-        if not self._breaker.enter(self._clock()):
-            return None
-        began = asyncio.get_running_loop().time()
+        breaker = node.breaker
         try:
-            async with _within(self._timeout_s):
-                result = await command(link)
-        except ResponseError as err:  # full, read-only, not permitted: but it answers, so it may be read
-            self._on_fault(type(err).__name__)
-            self._breaker.succeeded()
-            if isinstance(err, ReadOnlyError):  # a replica now: its name may lead to the new primary
-                link.drop()
-            return None
+            result = await command(link)
         except Exception as err:  # any: no fault of a cache may reach the caller
-            self._on_fault(type(err).__name__)
-            self._breaker.failed(self._clock())
-            if isinstance(err, TimeoutError) and link.is_silent_since(began):
-                link.drop()
+            self._failed(node, link, err)
             return None
         except BaseException:
-            self._breaker.left()
+            breaker.left()
             raise
-        self._breaker.succeeded()
+        breaker.succeeded()
         return result
 
+    def _may_call(self, node: Node, link: Link) -> bool:
+        """When it may, the breaker is to be told how it ended."""
+        if node.breaker.is_open(self._clock()):
+            self._place.moved()
+            return False
+        if len(link) >= _MAX_WAITING:
+            self._on_fault("Busy")  # more than it can do, and no news of a fault
+            return False
+        return node.breaker.enter(self._clock())
 
-@asynccontextmanager
-async def _within(timeout_s: float) -> AsyncIterator[None]:
-    """A timeout of others, not of ours: while this process is busy the answer may lie in the socket unread,
-    and takes a few rounds of the event loop. So time passes in slices, each once the last was noticed."""
-    loop = asyncio.get_running_loop()
-    slice_s = timeout_s / _SLICES
-    async with asyncio.timeout(None) as timeout:
-        timer = loop.call_later(slice_s, lambda: passed(_SLICES - 1))
+    def _failed(self, node: Node, link: Link, err: BaseException) -> None:
+        self._on_fault(type(err).__name__)
+        if isinstance(err, ResponseError):  # full, read-only, not permitted: it answers, so it may be read
+            node.breaker.succeeded()
+            if isinstance(err, ReadOnlyError):  # a replica now: its name may lead to the new primary
+                link.drop()
+            if isinstance(err, ReadOnlyError | AskError | ClusterDownError):
+                self._place.moved()
+            return
+        node.breaker.failed(self._clock())
+        self._place.moved()
+        silent_since = asyncio.get_running_loop().time() - self._timeout_s / 2
+        if isinstance(err, TimeoutError) and link.is_silent_since(silent_since):
+            link.drop()
 
-        def passed(left: int) -> None:
-            nonlocal timer
-            if left:
-                timer = loop.call_later(slice_s, passed, left - 1)
-            else:
-                timeout.reschedule(loop.time())
 
-        try:
-            yield
-        finally:
-            timer.cancel()
+async def _unlink(client: Redis, names: list[bytes]) -> int:
+    """One command for each: together they need not lie on one node's slot."""
+    async with client.pipeline(transaction=False) as pipeline:
+        for name in names:
+            pipeline.unlink(name)
+        return sum(await pipeline.execute()) if names else 0
 
 
 def _escaped(name: bytes) -> bytes:
     """The name as a pattern that matches itself only."""
     return re.sub(rb"([*?\[\]\\])", rb"\\\1", name)
-
-
-def _options(url: str) -> dict[str, Any]:
-    """What a connection pool is made of; ours win over the URL's, whose password no error may show."""
-    try:
-        options: dict[str, Any] = {
-            **parse_url(url),
-            "socket_connect_timeout": None,  # each call has its deadline, and lets go of what is silent
-            "socket_timeout": None,
-            "retry": Retry(NoBackoff(), 0),  # the default blocks for over 20 s
-            "protocol": 2,  # every server speaks it, and a connection then starts without a greeting
-            "driver_info": None,
-            "decode_responses": False,
-        }
-        made = _connection(options)  # an option that does not exist shows here, not with the first request
-        if isinstance(made, UnixDomainSocketConnection) and (
-            not options.get("path") or urlsplit(url).hostname
-        ):
-            raise ValueError("no absolute path")
-    except (ValueError, TypeError, AttributeError, RedisError):
-        raise ConfigRejected(_WANTED) from None  # the cause may quote the password
-    return options
-
-
-def _connection(options: dict[str, Any]) -> AbstractConnection:
-    """One that is not connected yet, as a pool of these options would make it."""
-    kind: type[AbstractConnection] = options.get("connection_class", Connection)
-    return kind(**{name: value for name, value in options.items() if name not in _OF_THE_POOL})
-
-
-_OF_THE_POOL = ("connection_class", "max_connections")
-_WANTED = (
-    "cache.url is no URL of a Redis; wanted: redis://[user:password@]host[:port][/db], "
-    "rediss:// likewise for TLS, or unix:///path/to/socket[?db=0]"
-)

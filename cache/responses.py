@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from functools import partial
+from typing import Protocol
 
+from cache.halved import Halved
 from cache.kept import Claim, Kept
 from cache.memory import MemoryCache
 from cache.raw import freeze
 from cache.scope import Scope
+from cache.worth import Mean, Worth
 from headrace.errors import DeadlinePassed, NotCached
 from headrace.requests import CacheMode, Ran, Tier, Timings
 from headrace.tensors import TensorMap
@@ -34,10 +37,10 @@ class SharedCache(Protocol):
 
     async def get(self, key: bytes) -> Kept | None: ...
     async def claim(self, key: bytes, lease_s: float) -> Kept | Claim: ...
-    def renew(self, key: bytes, lease_s: float) -> Coroutine[Any, Any, None]: ...
-    def drop(self, key: bytes) -> Coroutine[Any, Any, None]: ...
-    def release(self, key: bytes) -> Coroutine[Any, Any, None]: ...
-    def put(self, key: bytes, outputs: TensorMap, ttl_s: float) -> Coroutine[Any, Any, None]: ...
+    def renew(self, key: bytes, lease_s: float) -> Awaitable[None]: ...
+    def drop(self, key: bytes) -> Awaitable[None]: ...
+    def release(self, key: bytes) -> Awaitable[None]: ...
+    def put(self, key: bytes, outputs: TensorMap, ttl_s: float) -> Awaitable[None]: ...
 
 
 @dataclass(slots=True)
@@ -58,13 +61,23 @@ class ResponseCache:
     A caller that is cancelled takes nothing with it; a run that nobody waits for any more is cancelled.
     """
 
-    def __init__(self, memory: MemoryCache, shared: SharedCache | None, ttl_s: float) -> None:
+    def __init__(
+        self,
+        memory: MemoryCache,
+        shared: SharedCache | None,
+        ttl_s: float,
+        halved: Halved | None = None,
+        is_always_shared: bool = True,
+    ) -> None:
         self.memory = memory
         self._shared = shared
         self._ttl_s = ttl_s
+        self._halved = halved
+        self._worth = Worth(is_always_shared)
+        self._cost = Mean()  # seconds of the engine for a row
         self._flights: dict[bytes, _Flight] = {}
         self._attempts: set[asyncio.Task[None]] = set()  # the loop itself keeps no strong reference
-        self._writes: set[asyncio.Task[None]] = set()
+        self._writes: set[asyncio.Future[None]] = set()
         self._purged: deque[tuple[float, Scope]] = deque(maxlen=_PURGES)
         self._puts: deque[tuple[float, bytes]] = deque(maxlen=_PUTS)  # of late
 
@@ -77,7 +90,7 @@ class ResponseCache:
         and NotCached in mode "only".
         """
         if mode != "refresh" and (kept := self.memory.get(key)) is not None:
-            return _remembered(kept, "memory")
+            return self._given(kept, "memory")
         try:
             async with asyncio.timeout_at(deadline):
                 return await self._get_or_run(key, run, mode, deadline)
@@ -116,7 +129,7 @@ class ResponseCache:
         if self._shared is not None:
             for put_at, key in self._puts:
                 if now - put_at < _PAST_S and scope.matches(key):
-                    self._write(self._shared.drop(key))
+                    self._write(partial(self._shared.drop, key))
 
     async def close(self) -> None:
         """Wait, for at most a second, until what was to be shared is written."""
@@ -155,14 +168,16 @@ class ResponseCache:
 
     async def _obtain(self, key: bytes, run: Run, deadline: float | None) -> Ran:
         """From the shared store, from whoever is computing it, or computed here."""
-        if self._shared is None:
-            return await self._computed(key, run)
+        if self._shared is None or not self._worth.is_worth_it():
+            return await self._computed(key, run, is_shared=False)
         loop = asyncio.get_running_loop()
         now = loop.time()
         until = math.inf if deadline is None else now + _WAITS * (deadline - now)
         tier: Tier = "redis"
         pause_s = _FIRST_LOOK_S
         found = await self._shared.claim(key, _LEASE_S)
+        if found is not Claim.NONE:
+            self._worth.fetching.add(loop.time() - now)
         while found is Claim.TAKEN and loop.time() + pause_s < until:
             await asyncio.sleep(pause_s)
             tier, pause_s = "flight", min(2 * pause_s, _LAST_LOOK_S)
@@ -180,13 +195,13 @@ class ResponseCache:
 
         def renew() -> None:
             nonlocal timer
-            self._write(shared.renew(key, _LEASE_S))
+            self._write(partial(shared.renew, key, _LEASE_S))
             timer = loop.call_later(_LEASE_S / 2, renew)
 
         try:
             return await self._computed(key, run)
         except BaseException:
-            self._write(shared.release(key))
+            self._write(partial(shared.release, key))
             raise
         finally:
             timer.cancel()
@@ -200,21 +215,30 @@ class ResponseCache:
         kept = Kept(freeze(kept.outputs), kept.age_s)
         if not self._is_purged(key, began):
             self.memory.put(key, kept.outputs, self._ttl_s, kept.age_s)
-        return _remembered(kept, tier)
+        return self._given(kept, tier)
 
-    async def _computed(self, key: bytes, run: Run) -> Ran:
+    def _given(self, kept: Kept, tier: Tier) -> Ran:
+        outputs = kept.outputs if self._halved is None else self._halved.widen(kept.outputs)
+        return Ran(outputs, Timings(tier=tier, age_s=kept.age_s, saved_s=self._cost.value))
+
+    async def _computed(self, key: bytes, run: Run, is_shared: bool = True) -> Ran:
         loop = asyncio.get_running_loop()
         began = loop.time()
         fresh = await run()
-        ran = Ran(freeze(fresh.outputs), fresh.timings.from_tier("miss"))
+        timings = fresh.timings.from_tier("miss")
+        self._worth.computing.add(loop.time() - began)
+        if timings.batch_rows:
+            self._cost.add(timings.ran_s / timings.batch_rows)
+        outputs = freeze(fresh.outputs if self._halved is None else self._halved.narrow(fresh.outputs))
+        shared = self._shared if is_shared else None
         if not self._is_purged(key, began):
-            if self._shared is not None:
+            if shared is not None:
                 self._puts.append((loop.time(), key))
-                self._write(self._shared.put(key, ran.outputs, self._ttl_s))
-            self.memory.put(key, ran.outputs, self._ttl_s)
-        elif self._shared is not None:
-            self._write(self._shared.release(key))
-        return ran
+                self._write(partial(shared.put, key, outputs, self._ttl_s))
+            self.memory.put(key, outputs, self._ttl_s)
+        elif shared is not None:
+            self._write(partial(shared.release, key))
+        return Ran(outputs if self._halved is None else self._halved.widen(outputs), timings)
 
     def _is_purged(self, key: bytes, began: float) -> bool:
         """Whether a purge was heard of since then."""
@@ -225,12 +249,11 @@ class ResponseCache:
                 return True
         return False
 
-    def _write(self, writing: Coroutine[Any, Any, None]) -> None:
+    def _write(self, start: Callable[[], Awaitable[None]]) -> None:
         """In the background: nobody waits for it."""
         if len(self._writes) >= _MAX_WRITES:
-            writing.close()
             return
-        write = asyncio.get_running_loop().create_task(writing)
+        write = asyncio.ensure_future(start())
         self._writes.add(write)
         write.add_done_callback(self._writes.discard)
 
@@ -254,7 +277,3 @@ class ResponseCache:
         """Who comes from now on starts a new flight."""
         if self._flights.get(key) is flight:
             del self._flights[key]
-
-
-def _remembered(kept: Kept, tier: Tier) -> Ran:
-    return Ran(kept.outputs, Timings(tier=tier, age_s=kept.age_s))

@@ -12,9 +12,11 @@ from ray.serve.context import _get_global_client
 
 from deployments.gateway import APP_PREFIX, Gateway, app_name, chosen_versions
 from deployments.model import ModelReplica
+from deployments.pipelines import Step, joined
 from deployments.setup import Setup, gateways_of, instances_of, setup_of
 from engines.artifact import Repository
 from engines.cpu import cpu_cores
+from engines.manifest import digest_of
 from headrace.config import Config, load_config
 
 GATEWAY_APP = "headrace"
@@ -75,7 +77,21 @@ def pinned(config: Config) -> Config:
     gateways = gateways_of(config, answering, cpu_cores())
     config = config.model_copy(update={"models": models, "gateways": gateways})
     setups(config)
+    pipelines(config)
     return config
+
+
+def pipelines(config: Config) -> dict[str, Step]:
+    """What each pipeline of a pinned configuration is; ConfigRejected when its steps do not fit together."""
+    repository = Repository(Path(config.repository))
+
+    def step(name: str) -> Step:
+        manifest = repository.manifest(name, config.models[name].versions[-1])
+        return Step(name, manifest.version, digest_of(manifest), manifest.signature)
+
+    return {
+        name: joined(name, [step(model) for model in entry.steps]) for name, entry in config.pipelines.items()
+    }
 
 
 def setups(config: Config) -> dict[str, dict[str, Setup]]:

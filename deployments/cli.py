@@ -1,4 +1,4 @@
-"""The `headrace` command: demo, optimize, split, serve, status, tune, shapes, cache, doctor."""
+"""The `headrace` command: demo, optimize, publish, split, serve, status, tune, shapes, cache, doctor."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from headrace.errors import CallerError, ConfigRejected, EngineFailed, GoalMisse
 
 if TYPE_CHECKING:
     from deployments.setup import Setup
+    from engines.manifest import Manifest
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 cli.add_typer(cache_cli.cli, name="cache")
@@ -80,6 +81,20 @@ def optimize(
 
 
 @cli.command()
+def publish(
+    file: Annotated[Path, typer.Argument(help="An ONNX graph, or a Python file to stand before one.")],
+    name: Annotated[str, typer.Option(help="Of the model.")],
+    repository: Annotated[Path, typer.Option(help="Where the model's versions go.")] = Path("models"),
+    version: Annotated[str | None, typer.Option(help="Instead of the next number.")] = None,
+) -> None:
+    """Put a file into the repository as it is, ready to be served."""
+    from engines.artifact import Repository
+    from optimize.publish import publish as run
+
+    _tell_published(run(file, Repository(repository), name, version).manifest)
+
+
+@cli.command()
 def split(
     model: Annotated[str, typer.Argument(help="NAME/VERSION in the repository.")],
     at: Annotated[str, typer.Option(help="The tensor to cut at; 'list' prints those there are.")],
@@ -100,8 +115,11 @@ def split(
     names = backbone or f"{name}-backbone", head or f"{name}-head"
     made = split_artifact(source, name, number, at, *names)
     for artifact in made:
-        manifest = artifact.manifest
-        print(f"{manifest.name}/{manifest.version}: {manifest.size_bytes() / 1e6:.1f} MB")
+        _tell_published(artifact.manifest)
+
+
+def _tell_published(manifest: Manifest) -> None:
+    print(f"{manifest.name}/{manifest.version}: {manifest.size_bytes() / 1e6:.1f} MB")
 
 
 @cli.command()

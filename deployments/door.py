@@ -36,7 +36,7 @@ class Door:
 
     def __init__(self, gateways: int, floor: int, usual_s: Callable[[], float] = lambda: 0.0) -> None:
         self._gateways = gateways
-        self._floor = floor
+        self.floor = floor
         self._usual_s = usual_s
         self._num_held = 0
         self._num_coming = 0
@@ -90,7 +90,7 @@ class Door:
             return {}
         self._tell_at = now + _TELL_S
         limit, retry_s = (self._limit, self._wait_s) if self._is_closed else self._estimate()
-        each = max(self._floor, round(limit)) + self._num_coming
+        each = max(self.floor, round(limit)) + self._num_coming
         return {
             LIMIT_HEADER: str(min(each * self._gateways, OPEN)),
             RETRY_HEADER: str(max(1, round(retry_s))),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,11 @@ from ray import serve
 
 from batching.seen import SizesSeen
 from cache.coherence import Coherence
-from cache.keys import key_of
+from cache.halved import Halved
 from cache.memory import MemoryCache
 from cache.redis import RedisCache
 from cache.responses import ResponseCache
-from cache.scope import Scope, name_of
+from cache.scope import Scope
 from deployments import cycle, metrics
 from deployments.arguments import request_of
 from deployments.backends import Backend, Replicas
@@ -24,44 +23,28 @@ from deployments.door import Door
 from deployments.grpc import GrpcApp, GrpcMethods
 from deployments.http import HttpApp
 from deployments.model import ModelHost
+from deployments.pipelines import Step, joined
+from deployments.recorder import Recorder, Row
+from deployments.served import Served, by, one_after_the_other
 from deployments.setup import Setup, instances_of, queue_share, setup_of
 from deployments.watch import settle_memory, watch
 from engines.artifact import Artifact, Repository
 from engines.cpu import cpu_cores
-from headrace.config import Config, ModelConfig
-from headrace.errors import HeadraceError, NotCached, NotFound, Overloaded
-from headrace.metrics import CACHE_FAULTS, CACHE_REQUESTS, ERRORS, REQUEST_LATENCY
+from headrace.config import Config, ModelConfig, PipelineConfig
+from headrace.errors import HeadraceError, NotFound, Overloaded
+from headrace.metrics import CACHE_FAULTS, ERRORS, REQUEST_LATENCY
 from headrace.requests import CacheMode, InferRequest, InferResponse, Ran
 from headrace.tensors import Array, Signature
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """One version of a model, ready to answer."""
-
-    artifact: Artifact
-    setup: Setup
-    backend: Backend
-    responses: ResponseCache | None  # None: nothing is remembered
-    timeout_s: float | None  # of requests that bring none
-    door: Door
-    seen: SizesSeen  # of what was computed
-
-    @property
-    def signature(self) -> Signature:
-        return self.artifact.manifest.signature
-
-    async def close(self) -> None:
-        await self.backend.close()
-        if self.responses is not None:
-            await self.responses.close()
-
 
 APP_PREFIX = "headrace:"
 
 
 def _bytes(mib: float) -> int:
     return int(mib * 2**20)
+
+
+def _seconds(ms: float | None) -> float | None:
+    return None if ms is None else ms / 1000
 
 
 def app_name(model: str, version: str) -> str:
@@ -90,6 +73,7 @@ class Gateway(GrpcMethods):
         self._models: dict[str, dict[str, Served]] = {}
         self._memory = MemoryCache(_bytes(self._config.cache.memory_mib))
         self._shared = self._open_shared()
+        self._recorder = Recorder()
         self._hosts: list[ModelHost] = []
         repository = Repository(Path(self._config.repository))
         for name, model in self._config.models.items():
@@ -98,8 +82,14 @@ class Gateway(GrpcMethods):
                 artifact = repository.open(name, version)
                 self._models[name][version] = await self._serve(artifact, model)
         queues = {
-            (name, v): served.backend for name, all_ in self._models.items() for v, served in all_.items()
+            (name, v): served.backend
+            for name, all_ in self._models.items()
+            for v, served in all_.items()
+            if served.backend is not None
         }
+        for name, pipeline in self._config.pipelines.items():
+            served = self._pipeline(name, pipeline)
+            self._models[name] = {served.version: served}
         self._tasks = [
             asyncio.create_task(metrics.report(queues)),
             asyncio.create_task(watch(self._hosts)),
@@ -147,52 +137,25 @@ class Gateway(GrpcMethods):
         version = request.version or ""
         try:
             served = self.find(request.model, request.version)
-            version = served.artifact.manifest.version
+            version = served.version
             ran = await self._at_the_door(served, request, started)
         except HeadraceError as err:
             self.count_error(err, request.model, version)
             raise
         outputs = {name: ran.outputs[name] for name in request.outputs} if request.outputs else ran.outputs
         metrics.observe(REQUEST_LATENCY, loop.time() - started, (request.model, version))
-        if ran.timings.tier != "off":
-            metrics.count(CACHE_REQUESTS, (request.model, version, ran.timings.tier))
         return InferResponse(request.model, version, outputs, request.id, ran.timings)
 
     async def _at_the_door(self, served: Served, request: InferRequest, started: float) -> Ran:
         timeout_s = request.timeout_s or served.timeout_s
         served.door.came(started, timeout_s)
         try:
-            return await self._run(served, request, started)
+            return await served.infer(request, started + timeout_s if timeout_s else None)
         except Overloaded as err:
             served.door.refused(started, err.retry_after_s, timeout_s)
             raise
         finally:
             served.door.left()
-
-    async def _run(self, served: Served, request: InferRequest, started: float) -> Ran:
-        sizes = served.signature.check(request.inputs)
-        served.signature.check_outputs(request.outputs)
-        timeout_s = request.timeout_s or served.timeout_s
-        deadline = started + timeout_s if timeout_s else None
-
-        async def run() -> Ran:
-            served.seen.count(sizes)
-            return await served.backend.infer(
-                request.inputs, sizes, request.outputs, deadline, request.priority
-            )
-
-        if served.responses is None and request.cache == "only":
-            raise NotCached(
-                f"answers of model {request.model!r} are not remembered, and it asked for no other"
-            )
-        if served.responses is None or request.cache == "bypass":
-            return await run()
-        key = key_of(
-            served.artifact.digest, request.inputs, request.outputs, request.parameters, request.tenant
-        )
-        manifest = served.artifact.manifest
-        name = name_of(manifest.name, manifest.version, request.tenant, key)
-        return await served.responses.get_or_run(name, run, request.cache, deadline)
 
     def find(self, model: str, version: str | None = None) -> Served:
         """The version that answers; NotFound lists what is served."""
@@ -216,8 +179,9 @@ class Gateway(GrpcMethods):
     def setups(self) -> dict[str, dict[str, dict[str, Any]]]:
         """How each served version runs, and where that came from."""
         return {
-            name: {version: served.setup.told() for version, served in versions.items()}
+            name: {version: served.setup.told() for version, served in versions.items() if served.setup}
             for name, versions in self._models.items()
+            if name in self._config.models
         }
 
     def shapes(self, model: str, version: str | None = None) -> list[dict[str, Any]]:
@@ -225,13 +189,17 @@ class Gateway(GrpcMethods):
         return self.find(model, version).seen.told()
 
     async def purge(
-        self, model: str | None = None, version: str | None = None, tenant: str | None = None
+        self,
+        model: str | None = None,
+        version: str | None = None,
+        tenant: str | None = None,
+        key: str | None = None,
     ) -> int:
         """Have every gateway forget the answers of a model, of one of its versions, of a tenant ("": requests
-        without one), or all; how many were in the shared cache. CallerError for names that cannot be,
-        NotFound where no cache is shared: then each gateway is to be told (`forget`).
+        without one), the one with a key, or all; how many were in the shared cache. CallerError for names
+        that cannot be, NotFound where no cache is shared: then each gateway is to be told (`forget`).
         """
-        scope = Scope.of(model, version, tenant)
+        scope = Scope.of(model, version, tenant, key)
         if self._shared is None:
             raise NotFound("no cache is shared here (cache.url)")
         count = await self._shared.purge(scope)
@@ -239,10 +207,14 @@ class Gateway(GrpcMethods):
         return count
 
     async def forget(
-        self, model: str | None = None, version: str | None = None, tenant: str | None = None
+        self,
+        model: str | None = None,
+        version: str | None = None,
+        tenant: str | None = None,
+        key: str | None = None,
     ) -> None:
         """The same in this gateway alone; on its event loop, as whatever touches the caches."""
-        self._forget(Scope.of(model, version, tenant))
+        self._forget(Scope.of(model, version, tenant, key))
 
     async def cache_stats(self) -> dict[str, Any]:
         """What the shared cache holds (None: there is none), and what this gateway remembers."""
@@ -253,6 +225,14 @@ class Gateway(GrpcMethods):
             "bytes": sum(memory.num_bytes for memory in memories),
             "max_bytes": sum(memory.max_bytes for memory in memories),
         }
+
+    async def record(self, is_on: bool) -> None:
+        """Note what is asked from now on, or no longer."""
+        self._recorder.turn(is_on)
+
+    async def recorded(self) -> list[Row]:
+        """What was asked since the last call."""
+        return self._recorder.collect()
 
     def _forget(self, scope: Scope) -> None:
         for cache in self._caches():
@@ -288,27 +268,53 @@ class Gateway(GrpcMethods):
             on_fault=lambda _: metrics.count(CACHE_FAULTS),
         )
 
-    def _responses(self, model: ModelConfig) -> ResponseCache | None:
+    def _responses(self, entry: ModelConfig | PipelineConfig, signature: Signature) -> ResponseCache | None:
         cache = self._config.cache
-        if not (cache.enabled and model.cache):
+        if not (cache.enabled and entry.cache):
             return None
-        own = model.cache_memory_mib
+        own = entry.cache_memory_mib
         memory = self._memory if own is None else MemoryCache(_bytes(own))
-        return ResponseCache(memory, self._shared, model.cache_ttl_s or cache.ttl_s)
+        halved = Halved(signature) if entry.cache_precision == "fp16" else None
+        shared = None if entry.cache_shared == "never" else self._shared
+        is_always = entry.cache_shared == "always"
+        return ResponseCache(memory, shared, entry.cache_ttl_s or cache.ttl_s, halved, is_always)
 
     async def _serve(self, artifact: Artifact, model: ModelConfig) -> Served:
         """Ready: with placement "inline" its engine is loaded and warm."""
         setup = setup_of(model, artifact.manifest, instances_of(self._config, model), cpu_cores())
         engines = model.batching.permits * (model.replicas if model.placement == "replicas" else 1)
         backend = await self._backend(artifact, model, setup)
+        manifest = artifact.manifest
         return Served(
-            artifact,
-            setup,
-            backend,
-            self._responses(model),
-            None if model.timeout_ms is None else model.timeout_ms / 1000,
+            Step(manifest.name, manifest.version, artifact.digest, manifest.signature),
+            manifest.engine,
+            by(backend),
+            self._responses(model, manifest.signature),
+            _seconds(model.timeout_ms),
             Door(self._config.gateways, 2 * engines, backend.usual_s),  # one in each, one next
             SizesSeen(),
+            self._recorder,
+            setup,
+            backend,
+        )
+
+    def _pipeline(self, name: str, pipeline: PipelineConfig) -> Served:
+        steps = [self.find(step) for step in pipeline.steps]
+        backends = [step.backend for step in steps if step.backend is not None]
+        whole = joined(name, [step.step for step in steps])
+        return Served(
+            whole,
+            "pipeline",
+            one_after_the_other(steps),
+            self._responses(pipeline, whole.signature),
+            _seconds(pipeline.timeout_ms),
+            Door(
+                self._config.gateways,
+                max(step.door.floor for step in steps),
+                lambda: max(backend.usual_s() for backend in backends),
+            ),
+            SizesSeen(),
+            self._recorder,
         )
 
     async def _backend(self, artifact: Artifact, model: ModelConfig, setup: Setup) -> Backend:

@@ -87,9 +87,9 @@ class GrpcApp:
                 reply = oip.is_model_ready()
             case "ModelMetadata":
                 name, version = oip.decode_model(call.message)
-                manifest = self._gateway.find(name, version).artifact.manifest
+                served = self._gateway.find(name, version)
                 versions = self._gateway.versions(name)
-                reply = oip.model_metadata(name, versions, manifest.engine, manifest.signature)
+                reply = oip.model_metadata(name, versions, served.engine, served.signature)
             case "ServerMetadata":
                 reply = oip.server_metadata("headrace", __version__)
             case "ServerReady":

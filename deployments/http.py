@@ -93,9 +93,9 @@ class HttpApp:
                 self._gateway.find(route.model, route.version)
                 body = rest.health()
             case "model":
-                manifest = self._gateway.find(route.model, route.version).artifact.manifest
+                served = self._gateway.find(route.model, route.version)
                 versions = self._gateway.versions(route.model)
-                body = rest.model_metadata(manifest.name, versions, manifest.engine, manifest.signature)
+                body = rest.model_metadata(served.name, versions, served.engine, served.signature)
             case _:
                 body = rest.server_metadata("headrace", __version__)
         return 200, _JSON, [body]
@@ -184,12 +184,15 @@ def _error_headers(err: HeadraceError) -> dict[str, str]:
 
 def _timing_headers(timings: Timings) -> dict[str, str]:
     """Which tier answered, and the W3C Server-Timing of what ran for this request, in milliseconds."""
+    told: dict[str, str] = {"headrace-cache": timings.tier}
     if timings.tier in ("memory", "redis"):
-        return {"headrace-cache": timings.tier, "age": str(round(timings.age_s))}
+        return {**told, "age": str(round(timings.age_s))}
+    if timings.steps:
+        told["headrace-steps"] = ", ".join(f"{name}={tier}" for name, tier in timings.steps)
     if not timings.batch_rows:
-        return {"headrace-cache": timings.tier}
+        return told
     return {
-        "headrace-cache": timings.tier,
+        **told,
         "server-timing": f"queue;dur={timings.queued_s * 1000:.2f}, engine;dur={timings.ran_s * 1000:.2f}, "
         f"batch;desc={timings.batch_rows}",
     }

@@ -7,7 +7,7 @@ midst of a request, each takes Ray's code into the CPU's cache anew and costs se
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping
 from functools import cache
 from typing import Protocol
@@ -21,7 +21,7 @@ _HAND_OVER_S = 0.1
 _AT_ONCE = 64  # values; then requests have their turn
 
 _values: deque[tuple[MetricSpec, float, tuple[str, ...]]] = deque(maxlen=1 << 16)
-_counts: Counter[tuple[MetricSpec, tuple[str, ...]]] = Counter()
+_counts: dict[tuple[MetricSpec, tuple[str, ...]], float] = {}
 
 
 class Queued(Protocol):
@@ -34,9 +34,9 @@ def observe(spec: MetricSpec, value: float, labels: tuple[str, ...]) -> None:
     _values.append((spec, value, labels))
 
 
-def count(spec: MetricSpec, labels: tuple[str, ...] = ()) -> None:
-    """Note one more; `labels` are in the order of the metric's own."""
-    _counts[spec, labels] += 1
+def count(spec: MetricSpec, labels: tuple[str, ...] = (), by: float = 1) -> None:
+    """Note so much more; `labels` are in the order of the metric's own."""
+    _counts[spec, labels] = _counts.get((spec, labels), 0) + by
 
 
 async def report(queues: Mapping[tuple[str, str], Queued]) -> None:

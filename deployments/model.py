@@ -21,7 +21,7 @@ from deployments import metrics
 from deployments.setup import Setup, setup_of
 from deployments.watch import settle_memory, watch
 from engines.artifact import Artifact, Repository
-from engines.base import Engine
+from engines.base import Engine, RequestEngine
 from engines.cpu import cpu_cores
 from engines.examples import example_inputs
 from engines.load import load
@@ -100,7 +100,8 @@ class ModelHost:
         return lane(run_batch)
 
     def _run_now(self, items: Sequence[Item]) -> list[Result]:
-        return run_group(self._engine.run, self.signature, items)
+        each = self._engine.run_each if isinstance(self._engine, RequestEngine) else None
+        return run_group(self._engine.run, self.signature, items, each=each)
 
     def _on_thread(self, items: Sequence[Item], permit: int) -> asyncio.Future[list[Result]]:
         return self._threads.call(self._batcher.run_on, self._run_now, items, permit)

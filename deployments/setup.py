@@ -36,8 +36,13 @@ class Setup:
 def setup_of(model: ModelConfig, manifest: Manifest, instances: int, cores: int) -> Setup:
     """What the configuration gives; else what was tuned on a machine with as many cores; else the defaults.
 
-    ConfigRejected when buckets are asked for and there are none.
+    ConfigRejected when buckets are asked for and there are none, or when it is code that may not run.
     """
+    if manifest.engine == "python" and not model.run_code:
+        raise ConfigRejected(
+            f"model {manifest.name!r} is Python code, which runs in the server: set run_code: true for it "
+            "if you trust where it is from"
+        )
     tuned, note = tuned_for(manifest, cores)
     given = set(model.batching.model_fields_set)
     if model.batching.grouping == "auto":

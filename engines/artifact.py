@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import re
 import shutil
 import stat
@@ -309,6 +310,8 @@ def _numerically(version: str) -> list[tuple[bool, int, str]]:
 
 
 def _installed(engine: str) -> str:
+    if engine == "python":
+        return platform.python_version()
     try:
         return metadata.version(engine)
     except metadata.PackageNotFoundError:

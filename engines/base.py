@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 from headrace.tensors import Array, Signature, TensorMap
 
@@ -25,3 +26,14 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Release the model; `run` must not be called afterwards."""
+
+
+@runtime_checkable
+class RequestEngine(Protocol):
+    """An engine whose answers have sizes of their own, such as a tokenizer: it gets the requests of a batch
+    one beside the other instead of stacked."""
+
+    def run_each(self, requests: Sequence[TensorMap]) -> list[dict[str, Array]]:
+        """The outputs of each request. When it raises, one of them is to blame; TensorRejected for values
+        that it cannot take."""
+        ...

@@ -7,6 +7,7 @@ import logging
 from engines.artifact import Artifact
 from engines.base import Engine
 from engines.cpu import cpu_flags
+from engines.python import PythonEngine
 from headrace.errors import EngineUnavailable
 
 _log = logging.getLogger(__name__)
@@ -27,8 +28,10 @@ def load(artifact: Artifact, threads: int) -> Engine:
             return _load_ort(artifact, threads)
         case "openvino":
             return _load_openvino(artifact, threads)
+        case "python":
+            return PythonEngine(artifact)
         case _:
-            known = ", ".join(repr(name) for name in REQUIREMENTS)
+            known = ", ".join(repr(name) for name in (*REQUIREMENTS, "python"))
             raise EngineUnavailable(
                 f"engine {engine!r} unavailable: this release has no such engine; it has: {known}. "
                 f"Install a release that has it, or publish '{artifact.manifest.name}' for one of these"

@@ -94,18 +94,34 @@ class BatchingConfig(_Part):
         return self
 
 
-class ModelConfig(_Part):
+class _Answers(_Part):
+    """What holds for whatever answers requests."""
+
+    cache: bool = False  # for what has one answer, whenever it is computed
+    cache_ttl_s: float | None = Field(default=None, gt=0)  # None: the cache's
+    cache_memory_mib: float | None = Field(default=None, ge=0)  # of its own in each gateway; None: shares
+    # The shared cache is asked and told: "auto" only where that takes less than computing, as measured
+    cache_shared: Literal["auto", "always", "never"] = "auto"
+    cache_precision: Literal["full", "fp16"] = "full"  # fp16: rounded, in half the room
+    timeout_ms: float | None = Field(default=None, gt=0)  # of requests that bring none
+
+
+class ModelConfig(_Answers):
     versions: list[Name] = []  # the last one answers; empty: the newest in the repository
     placement: Literal["inline", "replicas"] = "inline"
     replicas: int = Field(default=1, ge=1, le=1000)  # only for placement "replicas"
     affinity: bool = False  # like requests meet on one replica until it is busy
     num_gpus: float = Field(default=0.0, ge=0)  # of each replica
     threads: int = Field(default=1, ge=1, le=256)  # of each engine; not given: as tuned, else 1
-    cache: bool = False  # for models whose answer is the same whenever it is computed
-    cache_ttl_s: float | None = Field(default=None, gt=0)  # None: the cache's
-    cache_memory_mib: float | None = Field(default=None, ge=0)  # of its own in each gateway; None: shares
-    timeout_ms: float | None = Field(default=None, gt=0)  # of requests that bring none
+    run_code: bool = False  # engine "python" runs the code in the artifact: only if you trust its source
     batching: BatchingConfig = BatchingConfig()
+
+
+class PipelineConfig(_Answers):
+    """Models one after the other, as one model: each takes what it needs, by name, from the request and from
+    the answers before it, and remembers for itself."""
+
+    steps: list[Name] = Field(min_length=2)  # keys of `models`; the last one's outputs are the answer
 
 
 class Config(_Part):
@@ -116,11 +132,26 @@ class Config(_Part):
     limits: LimitsConfig = LimitsConfig()
     cache: CacheConfig = CacheConfig()
     models: dict[Name, ModelConfig] = Field(min_length=1)
+    pipelines: dict[Name, PipelineConfig] = {}
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Config:
         if self.grpc is not None and self.grpc.port == self.http.port:
             raise ValueError(f"grpc.port and http.port are both {self.http.port}; choose two ports")
+        return self
+
+    @model_validator(mode="after")
+    def _steps_are_models(self) -> Config:
+        for name, pipeline in self.pipelines.items():
+            if name in self.models:
+                raise ValueError(f"{name!r} is both a model and a pipeline; choose two names")
+            if unknown := [step for step in pipeline.steps if step not in self.models]:
+                raise ValueError(
+                    f"pipeline {name!r} has the step {unknown[0]!r}, which is no model of this "
+                    f"configuration; there are: {', '.join(sorted(self.models))}"
+                )
+            if len(set(pipeline.steps)) < len(pipeline.steps):
+                raise ValueError(f"pipeline {name!r} has a step twice")
         return self
 
 
@@ -169,11 +200,13 @@ def _told(problem: Any) -> str:
 
 def _allowed_keys(loc: tuple[Any, ...]) -> list[str]:
     part: Any = Config
+    is_named = False  # the next step is a name that the user chose
     for step in loc:
-        if part is Config and step == "models":
-            part = dict
-        elif part is dict:
-            part = ModelConfig
+        if part is Config and step in ("models", "pipelines"):
+            part = {"models": ModelConfig, "pipelines": PipelineConfig}[step]
+            is_named = True
+        elif is_named:
+            is_named = False
         else:
             part = part.model_fields[step].annotation
             part = next((arm for arm in get_args(part) if hasattr(arm, "model_fields")), part)  # X | None

@@ -60,6 +60,12 @@ CACHE_REQUESTS = MetricSpec(
     "Requests by where the answer came from: memory, redis, flight (shared computation), miss.",
     (*_MODEL, "tier"),
 )
+CACHE_SAVED = MetricSpec(
+    "headrace_cache_saved_seconds_total",
+    "counter",
+    "Engine seconds that remembered answers would have taken, by where the answer came from.",
+    (*_MODEL, "tier"),
+)
 ERRORS = MetricSpec(
     "headrace_errors_total", "counter", "Requests answered with an error, by its kind.", (*_MODEL, "kind")
 )
@@ -75,6 +81,7 @@ ALL = (
     BATCH_WAIT,
     BATCH_SERVICE,
     CACHE_REQUESTS,
+    CACHE_SAVED,
     ERRORS,
     CACHE_FAULTS,
 )

@@ -45,9 +45,11 @@ class Timings:
     batch_rows: int = 0
     tier: Tier = "off"
     age_s: float = 0.0  # since it was computed, when it comes from a cache
+    saved_s: float = 0.0  # of computation, when it comes from a cache
+    steps: tuple[tuple[str, Tier], ...] = ()  # of a pipeline: where each step's answer came from
 
     def from_tier(self, tier: Tier) -> Timings:
-        return replace(self, tier=tier)
+        return self if tier == self.tier else replace(self, tier=tier)
 
 
 @dataclass(frozen=True, slots=True)

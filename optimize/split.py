@@ -12,11 +12,12 @@ import numpy as np
 from engines.artifact import Artifact, Repository
 from engines.examples import example_inputs
 from headrace.config import check_name
-from headrace.errors import ConfigRejected, NotFound
+from headrace.errors import ConfigRejected
 from headrace.tensors import Array, Dim, Signature, TensorMap, TensorSpec
 from optimize import cut
 from optimize.cut import LIST
 from optimize.graphs import files_of, signature_of
+from optimize.publish import next_version
 from optimize.recipe import Predict
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ def _publish(
     pads = signature.inputs == manifest.signature.inputs
     return repository.publish(
         name,
-        _next_version(repository, name),
+        next_version(repository, name),
         files_of(graph),
         graph=graph.name,
         signature=signature,
@@ -210,14 +211,6 @@ def _publish(
         warm_up=tuple(found for number, found in enumerate(sizes) if found not in sizes[:number]),
         precision=manifest.precision,
     )
-
-
-def _next_version(repository: Repository, name: str) -> str:
-    try:
-        versions = repository.versions(name)
-    except NotFound:
-        return "1"
-    return str(max((int(version) for version in versions if version.isdigit()), default=0) + 1)
 
 
 def _check_names(names: Sequence[str]) -> None:

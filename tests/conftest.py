@@ -17,9 +17,12 @@ from deployments.serving import Server, serving
 from engines.artifact import Repository
 from examples.minilm import graph
 from headrace.config import parse_config
+from optimize.publish import publish
+from tests import letters
 from tests.onnx_models import SAME, publish_all, publish_same
 
 BODY_TIMEOUT_S = 1.5
+REMEMBERED = {"cache": True, "cache_shared": "always"}  # these models take less than Redis does
 
 
 def publish_minilm(repository: Repository, folder: Path) -> None:
@@ -70,6 +73,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     repository = publish_all(root)
     publish_same(repository)
     publish_minilm(repository, root)
+    for name in ("letters", "far_letters"):
+        publish(Path(letters.__file__), repository, name)
     port, grpc_port = free_ports(2)
     with EmbeddedServer(64) as cache_server:
         config = parse_config(
@@ -80,13 +85,19 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
                 "limits": {"body_timeout_s": BODY_TIMEOUT_S},
                 "cache": {"url": cache_server.start(), "tenant_header": TENANT_HEADER},
                 "models": {
-                    "double": {"versions": ["1", "2"], "cache": True},
+                    "double": {"versions": ["1", "2"], **REMEMBERED},
                     "far": {"placement": "replicas", "replicas": 2, "affinity": True},
                     "slow": {"batching": {"max_batch": 1}},
-                    "words": {"cache": True},
-                    "minilm": {"cache": True},
+                    "words": REMEMBERED,
+                    "minilm": REMEMBERED,
                     "lookup": {},
-                    **{name: {"cache": True} for name in SAME},
+                    "letters": {"run_code": True, **REMEMBERED},
+                    "far_letters": {"run_code": True, "placement": "replicas"},
+                    **dict.fromkeys(SAME, REMEMBERED),
+                },
+                "pipelines": {
+                    "text": {"steps": ["letters", "double"], **REMEMBERED},
+                    "far_text": {"steps": ["far_letters", "double"]},
                 },
             }
         )

@@ -307,13 +307,6 @@ def test_a_bad_url_is_rejected_at_once_and_no_password_is_shown(make: Any, url: 
     assert caught.value.__suppress_context__  # the hidden cause may quote it
 
 
-def test_no_option_in_the_url_makes_calls_wait_or_try_again(make: Any) -> None:
-    cache = make("redis://h?socket_timeout=99&retry_on_timeout=1&decode_responses=1&protocol=3")
-    options = cache._options
-    assert (options["socket_timeout"], options["protocol"], options["decode_responses"]) == (None, 2, False)
-    assert options["retry"].get_retries() == 0
-
-
 async def test_a_value_over_a_mebibyte_is_not_shared_and_is_no_fault(redis_url: str) -> None:
     faults: list[str] = []
     cache = RedisCache(redis_url, "large:", 0.5, on_fault=faults.append)

@@ -50,6 +50,19 @@ def test_a_name_that_no_model_has_is_refused(model: str) -> None:
         Scope.of(model, None, None)
 
 
+def test_one_answer_is_meant_by_its_key() -> None:
+    scope = Scope.of(None, None, None, KEY.hex())
+    other = bytes(reversed(KEY))
+    for model in ("a", "b"):
+        assert scope.matches(name_of(model, "1", "acme", KEY))
+        assert not scope.matches(name_of(model, "1", "acme", other))
+    assert scope.pattern() == f"*:*:*:{KEY.hex()}"
+    assert Scope.loads(scope.dumps().encode()) == scope
+    for key in ("*", KEY.hex()[:-1], KEY.hex().upper()):
+        with pytest.raises(CallerError, match="64 hexadecimal digits"):
+            Scope.of(None, None, None, key)
+
+
 def test_a_version_without_a_model_is_refused() -> None:
     with pytest.raises(CallerError, match="give both"):
         Scope.of(None, "1", None)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -241,6 +243,47 @@ def test_what_is_remembered_is_told_and_forgotten_on_demand(running: Running) ->
     assert "answers forgotten" in done.stdout, done.stderr
     told = json.loads(headrace("cache", "stats", "--json", "--address", address).stdout)
     assert "double/2" not in told["shared"]["answers"]
+
+
+def test_one_answer_is_forgotten_by_its_key(running: Running) -> None:
+    ask = infer_request("test", "double", {"x": np.full((1, 9), 92.0, np.float32)})
+    running.ask([ask])
+    time.sleep(0.2)
+    done = headrace("cache", "purge", "--key", "0" * 64, "--address", running.server.ray_address)
+    assert "0 answers forgotten" in done.stdout, done.stderr
+    assert headrace("cache", "purge", "--key", "short").returncode == 2
+
+
+def test_requests_are_noted_and_replayed(running: Running, tmp_path: Path) -> None:
+    log, page = tmp_path / "log.csv", tmp_path / "page.html"
+    bodies = [
+        infer_request("test", "double", {"x": np.full((1, 5), 1.0 + number % 7, np.float32)})
+        for number in range(200)
+    ]
+    options = ["--address", running.server.ray_address, "--seconds", "6", "--out", str(log)]
+    with ThreadPoolExecutor(1) as pool:
+        noting = pool.submit(headrace, "cache", "record", *options)
+        while not noting.done() and (not log.exists() or len(log.read_text().splitlines()) < 50):
+            running.ask(bodies, 4)
+        done = noting.result()
+    assert re.search(r"[1-9]\d* requests noted", done.stdout), done.stderr
+    lines = log.read_text().splitlines()
+    assert lines[0] == "time,key,bytes,seconds"
+    assert len({line.split(",")[1] for line in lines[1:]}) == 7
+    done = headrace("cache", "simulate", str(log), "--page", str(page), "--ttl", "60", "--ttl", "600")
+    assert done.returncode == 0, done.stderr
+    assert "Hits" in done.stdout
+    assert page.read_text().startswith("<!doctype html>")
+
+
+def test_a_wrong_log_is_told_with_its_line(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("time,key\nsoon,a\n")
+    done = headrace("cache", "simulate", str(log))
+    assert done.returncode == 2
+    assert "line 2 of the log" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert headrace("cache", "simulate", str(tmp_path / "gone")).returncode == 2
 
 
 @pytest.mark.parametrize("options", [[], ["--all", "--model", "double"]], ids=["nothing", "both"])

@@ -139,3 +139,10 @@ def test_a_tuned_set_up_cannot_lack_its_buckets() -> None:
 def test_gateways_are_given_or_as_the_tuned_models_want(document: Any, gateways: int) -> None:
     manifests = {"text": manifest(instances=3), "other": manifest()}
     assert gateways_of(parse_config(document), manifests, CORES) == gateways
+
+
+def test_code_runs_only_where_that_is_said() -> None:
+    code = manifest().model_copy(update={"engine": "python"})
+    with pytest.raises(ConfigRejected, match="'text' is Python code, which runs in the server: set run_code"):
+        setup_of(model(), code, 2, CORES)
+    assert setup_of(model(run_code=True), code, 2, CORES).threads == 1

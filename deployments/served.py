@@ -1,0 +1,133 @@
+"""What a gateway answers for: one version of a model, or several of them one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+
+from batching.seen import SizesSeen
+from batching.shapes import Sizes
+from cache.keys import key_of
+from cache.responses import ResponseCache
+from cache.scope import name_of
+from deployments import metrics
+from deployments.backends import Backend
+from deployments.door import Door
+from deployments.pipelines import Step
+from deployments.recorder import Recorder
+from deployments.setup import Setup
+from headrace.errors import NotCached, TensorRejected
+from headrace.metrics import CACHE_REQUESTS, CACHE_SAVED
+from headrace.requests import InferRequest, Ran, Timings
+from headrace.tensors import Signature
+
+# Computes a checked request; its deadline is in the running loop's time.
+Compute = Callable[[InferRequest, Sizes, float | None], Awaitable[Ran]]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Ready to answer."""
+
+    step: Step
+    engine: str
+    compute: Compute
+    responses: ResponseCache | None  # None: nothing is remembered
+    timeout_s: float | None  # of requests that bring none
+    door: Door
+    seen: SizesSeen  # of what was computed
+    recorder: Recorder
+    setup: Setup | None = None  # None: a pipeline, whose steps have theirs
+    backend: Backend | None = None  # likewise
+
+    @property
+    def name(self) -> str:
+        return self.step.name
+
+    @property
+    def version(self) -> str:
+        return self.step.version
+
+    @property
+    def signature(self) -> Signature:
+        return self.step.signature
+
+    async def infer(self, request: InferRequest, deadline: float | None) -> Ran:
+        """The answer to a request, remembered or computed; `deadline` is in the running loop's time."""
+        sizes = self.signature.check(request.inputs)
+        self.signature.check_outputs(request.outputs)
+        is_remembered = self.responses is not None and request.cache != "bypass"
+        if not is_remembered and request.cache == "only" and self.backend is not None:
+            raise NotCached(f"answers of model {self.name!r} are not remembered, and it asked for no other")
+        if not (is_remembered or self.recorder.is_on):
+            return await self._run(request, sizes, deadline)
+        key = key_of(self.step.digest, request.inputs, request.outputs, request.parameters, request.tenant)
+        ran = await self._remembered(key, request, sizes, deadline)
+        if self.recorder.is_on:
+            self.recorder.note(key, ran)
+        return ran
+
+    async def _remembered(
+        self, key: bytes, request: InferRequest, sizes: Sizes, deadline: float | None
+    ) -> Ran:
+        if self.responses is None or request.cache == "bypass":
+            return await self._run(request, sizes, deadline)
+        name = name_of(self.name, self.version, request.tenant, key)
+        ran = await self.responses.get_or_run(
+            name, lambda: self._run(request, sizes, deadline), request.cache, deadline
+        )
+        labels = (self.name, self.version, ran.timings.tier)
+        metrics.count(CACHE_REQUESTS, labels)
+        if ran.timings.saved_s:
+            metrics.count(CACHE_SAVED, labels, ran.timings.saved_s)
+        return ran
+
+    async def _run(self, request: InferRequest, sizes: Sizes, deadline: float | None) -> Ran:
+        self.seen.count(sizes)
+        return await self.compute(request, sizes, deadline)
+
+    async def close(self) -> None:
+        if self.backend is not None:
+            await self.backend.close()
+        if self.responses is not None:
+            await self.responses.close()
+
+
+def by(backend: Backend) -> Compute:
+    """What a model's backend computes."""
+
+    async def compute(request: InferRequest, sizes: Sizes, deadline: float | None) -> Ran:
+        return await backend.infer(request.inputs, sizes, request.outputs, deadline, request.priority)
+
+    return compute
+
+
+def one_after_the_other(steps: Sequence[Served]) -> Compute:
+    """Each step's inputs by name, from the answers before it or from the request; only what a step really
+    computes takes its engine's time."""
+
+    async def compute(request: InferRequest, _: Sizes, deadline: float | None) -> Ran:
+        known = dict(request.inputs)
+        timings = Timings()
+        for step in steps:
+            inputs = {spec.name: known[spec.name] for spec in step.signature.inputs}
+            wanted = request.outputs if step is steps[-1] else ()
+            part = replace(request, model=step.name, version=step.version, inputs=inputs, outputs=wanted)
+            try:
+                ran = await step.infer(part, deadline)
+            except TensorRejected as err:
+                raise TensorRejected(f"step {step.name!r}: {err}") from err
+            known |= ran.outputs
+            timings = _together(timings, step.name, ran.timings)
+        return Ran(ran.outputs, timings)
+
+    return compute
+
+
+def _together(so_far: Timings, name: str, step: Timings) -> Timings:
+    return Timings(
+        queued_s=so_far.queued_s + step.queued_s,
+        ran_s=so_far.ran_s + step.ran_s,
+        batch_rows=max(so_far.batch_rows, step.batch_rows),
+        steps=(*so_far.steps, (name, step.tier)),
+    )

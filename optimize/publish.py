@@ -1,0 +1,71 @@
+"""A file as a version of a model, as it is: an ONNX graph, or Python code to stand before one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engines.artifact import Artifact, Repository
+from engines.python import call, module_of
+from headrace.config import check_name
+from headrace.errors import ConfigRejected, NotFound
+from headrace.tensors import Signature
+from optimize.graphs import files_of, signature_of
+
+
+def publish(file: Path, repository: Repository, name: str, version: str | None = None) -> Artifact:
+    """The next version of the model `name`, unless one is given; ConfigRejected says what is wrong with the
+    file, ArtifactRejected in which line of it."""
+    try:
+        check_name(name)
+    except ValueError as err:
+        raise ConfigRejected(f"{name[:64]!r} is no name for a model: {err}") from err
+    if not file.is_file():
+        raise ConfigRejected(f"{file.name!r} is not a file; give an ONNX graph or a Python file")
+    version = version or next_version(repository, name)
+    if file.suffix == ".py":
+        return _publish_code(file, repository, name, version)
+    return _publish_graph(file, repository, name, version)
+
+
+def next_version(repository: Repository, name: str) -> str:
+    try:
+        versions = repository.versions(name)
+    except NotFound:
+        return "1"
+    return str(max((int(version) for version in versions if version.isdigit()), default=0) + 1)
+
+
+def _publish_code(file: Path, repository: Repository, name: str, version: str) -> Artifact:
+    code = file.read_bytes()
+    module = module_of(file.name, code)
+    signature = call(module, file.name, "signature")
+    if not isinstance(signature, Signature):
+        raise ConfigRejected(f"signature() of {file.name} returned {type(signature).__name__}, no Signature")
+    if not signature.is_batchable:
+        raise ConfigRejected(f"{file.name}: each input and output is to begin with the dimension 'batch'")
+    named = call(module, file.name, "files") if hasattr(module, "files") else []
+    beside = [file.parent / path for path in named]
+    if missing := [path.name for path in beside if not path.is_file()]:
+        raise ConfigRejected(f"files() of {file.name} names {missing[0]!r}, which is not a file")
+    files: dict[str, Path | bytes] = {path.name: path for path in beside}
+    return repository.publish(
+        name,
+        version,
+        files | {file.name: code},
+        graph=file.name,
+        signature=signature,
+        engine="python",
+        precision="code",
+    )
+
+
+def _publish_graph(file: Path, repository: Repository, name: str, version: str) -> Artifact:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(file, load_external_data=False)
+    except (DecodeError, ValueError) as err:
+        raise ConfigRejected(f"{file.name!r} is neither an ONNX graph nor a Python file (.py)") from err
+    signature = signature_of(model.graph)
+    return repository.publish(name, version, files_of(file), graph=file.name, signature=signature)
