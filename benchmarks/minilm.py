@@ -10,9 +10,9 @@ from examples.minilm import graph
 MODEL = "minilm"
 
 
-def publish(root: Path) -> None:
+def publish(root: Path, name: str = MODEL) -> None:
     Repository(root).publish(
-        MODEL,
+        name,
         "1",
         {"model.onnx": graph.write(root / ".minilm.onnx")},
         graph="model.onnx",

@@ -23,6 +23,7 @@ from headrace.errors import CallerError, ConfigRejected, EngineFailed, GoalMisse
 if TYPE_CHECKING:
     from deployments.setup import Setup
     from engines.manifest import Manifest
+    from headrace.config import Config
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 cli.add_typer(cache_cli.cli, name="cache")
@@ -153,17 +154,23 @@ def serve(
             f"deployed on {address}; requests go to {' and '.join(server.addresses)} on each of its nodes"
         )
         _tell_setups(server.setups())
+        _tell_pipelines(checked)
         return
     with ExitStack() as stack:
         with console.status("starting Ray and loading the models"):
             server = stack.enter_context(serving(checked))
         ended = signalled()
-        console.print(
-            f"serving {', '.join(server.config.models)} at {' and '.join(server.addresses)}; Ctrl-C ends it"
-        )
+        names = ", ".join((*server.config.models, *server.config.pipelines))
+        console.print(f"serving {names} at {' and '.join(server.addresses)}; Ctrl-C ends it")
         _tell_setups(server.setups())
+        _tell_pipelines(server.config)
         console.print(f"other Ray jobs: ray.init({server.ray_address!r}); metrics: {server.metrics_url}")
         ended.wait()
+
+
+def _tell_pipelines(config: Config) -> None:
+    for name, pipeline in config.pipelines.items():
+        console.print(f"{name}: {' -> '.join(pipeline.steps)}", highlight=False, soft_wrap=True)
 
 
 def _tell_setups(setups: Mapping[str, Mapping[str, Setup | Mapping[str, Any]]]) -> None:
