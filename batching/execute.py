@@ -13,6 +13,8 @@ from headrace.errors import DeadlinePassed, EngineFailed, HeadraceError
 from headrace.tensors import Array, Signature, TensorMap
 
 _log = logging.getLogger(__name__)
+_told: set[str] = set()
+_MOST_TOLD = 20
 
 RunEngine = Callable[[TensorMap, tuple[str, ...]], dict[str, Array]]
 RunEach = Callable[[Sequence[TensorMap]], Sequence[dict[str, Array]]]
@@ -73,6 +75,8 @@ def run_group(
                 half = len(wanted) // 2
                 for part in (wanted[:half], wanted[half:]):
                     found += run_group(run, signature, part, clock, sizes, each)
+                if padded is None and all(isinstance(result, Answer) for result in found):
+                    _tell_once(f"{type(err).__name__}: {err}")
     if len(wanted) == len(items):
         return found
     by_item = dict(zip(wanted, found, strict=True))
@@ -86,6 +90,15 @@ def _failure(err: Exception) -> HeadraceError:
     failure = EngineFailed("the engine failed on this request; the server's log says why")
     failure.__cause__ = err
     return failure
+
+
+def _tell_once(problem: str) -> None:
+    """Nobody gets a wrong answer, but batches of this model cost more than they save."""
+    if problem not in _told and len(_told) < _MOST_TOLD:
+        _told.add(problem)
+        _log.error(
+            "a batch failed though each of its requests runs alone; if all do, set max_batch: 1 (%s)", problem
+        )
 
 
 def _too_late() -> DeadlinePassed:

@@ -78,6 +78,35 @@ async def test_what_nobody_waits_for_does_not_reach_the_engine() -> None:
     assert [type(result) for result in found] == [DeadlinePassed, Answer, DeadlinePassed]
 
 
+def test_an_output_may_have_a_size_of_its_own() -> None:
+    """As a text recognizer's, whose steps follow from the width: rows of one shape have as many."""
+    steps = Signature(SIGNATURE.inputs, (TensorSpec("y", "FP32", ("batch", "steps")),))
+    shapes = []
+
+    def run(batch: TensorMap, outputs: tuple[str, ...]) -> dict[str, Array]:
+        shapes.append(batch["x"].shape)
+        return {"y": batch["x"][:, ::2]}
+
+    found = run_group(run, steps, [item(float(number), 6) for number in range(3)])
+    assert shapes == [(3, 6)]
+    for number, result in enumerate(found):
+        assert isinstance(result, Answer)
+        assert result.outputs["y"].tolist() == [[number] * 3]
+
+
+def test_batches_that_fail_for_no_requests_fault_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    def run(batch: TensorMap, outputs: tuple[str, ...]) -> dict[str, Array]:
+        if len(batch["x"]) > 1:
+            raise RuntimeError("one row only")
+        return {"y": batch["x"]}
+
+    for _ in range(3):
+        assert all(isinstance(result, Answer) for result in run_group(run, SIGNATURE, [item(1.0)] * 4))
+    told = [record for record in caplog.records if "each of its requests runs alone" in record.message]
+    assert len(told) == 1
+    assert "one row only" in told[0].message
+
+
 def test_nothing_is_run_when_nothing_is_wanted() -> None:
     engine = Engine()
     assert isinstance(run_group(engine.run, SIGNATURE, [item(1.0, deadline=0.0)])[0], DeadlinePassed)
