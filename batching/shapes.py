@@ -106,5 +106,5 @@ def split(
 
 def _window(spec: TensorSpec, start: int, rows: int, sizes: Sizes) -> tuple[slice, ...]:
     # A size that no input has is the model's own, and the same for rows of one shape: nothing is padded then.
-    tail = (slice(sizes[dim]) if dim in sizes else slice(None) for dim in spec.shape[1:])
+    tail = (slice(sizes.get(dim) if isinstance(dim, str) else None) for dim in spec.shape[1:])
     return (slice(start, start + rows), *tail)

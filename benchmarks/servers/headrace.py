@@ -18,8 +18,11 @@ TEXT = (
     Setup(workers=2, threads=1, batch=16, permits=1),
     Setup(workers=1, threads=1, batch=8, permits=2),
 )
-IMAGES = (Setup(workers=2, threads=1, batch=8, permits=1),)
-OCR = (Setup(workers=2, threads=1, batch=8, permits=1),)
+IMAGES = (
+    Setup(workers=2, threads=1, batch=1, permits=1),
+    Setup(workers=2, threads=1, batch=8, permits=1),
+)
+OCR = IMAGES
 
 
 def requests(task: Task) -> list[bytes]:
