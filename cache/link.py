@@ -87,9 +87,8 @@ class _Line(asyncio.Protocol):
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
         self._slice = 0  # that passes now
         self._timer: asyncio.TimerHandle | None = None
-        self.waiting: deque[tuple[asyncio.Future[Any], float]] = (
-            deque()
-        )  # and the slice at whose end it is over
+        # With each the slice at whose end it is given up.
+        self.waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
         self.heard_at = -math.inf
         # A context of its own: it is nobody's request.
         self.running = self._loop.create_task(self._run(), context=Context())

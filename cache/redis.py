@@ -127,11 +127,6 @@ class RedisCache:
         What is given back is done when it is written, or has failed."""
         if sum(array.nbytes for array in outputs.values()) > _LARGEST:
             return asyncio.ensure_future(self.release(key))
-        try:
-            value = pack(key, outputs, time.time())
-        except HeadraceError as err:  # a tensor that the protocol does not have
-            self._on_fault(type(err).__name__)
-            return asyncio.ensure_future(self.release(key))
         life_s = ttl_s * (1 - _JITTER * random.random())  # noqa: S311 - spreads, guards nothing
         name = self._name(key)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -139,6 +134,12 @@ class RedisCache:
         if node is None or not self._may_call(node, node.answers):
             done.set_result(None)
             return done
+        try:
+            value = pack(key, outputs, time.time())
+        except HeadraceError as err:  # a tensor that the protocol does not have
+            node.breaker.left()
+            self._on_fault(type(err).__name__)
+            return asyncio.ensure_future(self.release(key))
         asked = node.answers.ask("SET", name, value, "PX", max(1, round(1000 * life_s)))
 
         def answered(asked: asyncio.Future[Any]) -> None:

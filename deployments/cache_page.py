@@ -6,11 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 
 from cache.simulate import Point
-from optimize.page_markup import Html, table, tag
-from optimize.page_style import STYLE
+from optimize.page_markup import Html, table, tag, whole_page
 from optimize.plot_axis import Axis
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _NAMES = {"lru": "LRU", "lfu": "LFU", "headrace": "Headrace's memory (W-TinyLFU)"}
 _COLOURS = {"lru": "good", "lfu": "missed", "headrace": "chosen"}
 _DASHES = ("none", "7 4", "2 3", "10 3 2 3")  # by time to live
@@ -21,21 +19,13 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 60.0, 20.0, 20.0, 48.0
 def as_html(points: Sequence[Point], requests: int, keys: int) -> str:
     """A complete page."""
     title = "What a cache would have answered"
-    head = (
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", title),
-        tag("style", Html(STYLE)),
-    )
     lead = f"{requests:,} requests with {keys:,} different answers, replayed through every policy and size."
-    body = tag(
-        "main",
+    return whole_page(
+        title,
         tag("header", tag("h1", title), tag("p", lead, class_="lead")),
         tag("section", tag("h2", "Hits against memory"), _figure(points)),
         tag("section", tag("h2", "All of it"), _table(points)),
     )
-    return f"<!doctype html>\n{tag('html', tag('head', *head), tag('body', body), lang='en')}\n"
 
 
 def curves(points: Sequence[Point]) -> dict[tuple[str, float], list[Point]]:

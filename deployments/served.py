@@ -56,30 +56,28 @@ class Served:
         """The answer to a request, remembered or computed; `deadline` is in the running loop's time."""
         sizes = self.signature.check(request.inputs)
         self.signature.check_outputs(request.outputs)
-        is_remembered = self.responses is not None and request.cache != "bypass"
-        if not is_remembered and request.cache == "only" and self.backend is not None:
-            raise NotCached(f"answers of model {self.name!r} are not remembered, and it asked for no other")
-        if not (is_remembered or self.recorder.is_on):
-            return await self._run(request, sizes, deadline)
+        responses = None if request.cache == "bypass" else self.responses
+        if responses is None:
+            if request.cache == "only" and self.backend is not None:
+                raise NotCached(
+                    f"answers of model {self.name!r} are not remembered, and it asked for no other"
+                )
+            if not self.recorder.is_on:
+                return await self._run(request, sizes, deadline)
         key = key_of(self.step.digest, request.inputs, request.outputs, request.parameters, request.tenant)
-        ran = await self._remembered(key, request, sizes, deadline)
+        if responses is None:
+            ran = await self._run(request, sizes, deadline)
+        else:
+            name = name_of(self.name, self.version, request.tenant, key)
+            ran = await responses.get_or_run(
+                name, lambda: self._run(request, sizes, deadline), request.cache, deadline
+            )
+            labels = (self.name, self.version, ran.timings.tier)
+            metrics.count(CACHE_REQUESTS, labels)
+            if ran.timings.saved_s:
+                metrics.count(CACHE_SAVED, labels, ran.timings.saved_s)
         if self.recorder.is_on:
             self.recorder.note(key, ran)
-        return ran
-
-    async def _remembered(
-        self, key: bytes, request: InferRequest, sizes: Sizes, deadline: float | None
-    ) -> Ran:
-        if self.responses is None or request.cache == "bypass":
-            return await self._run(request, sizes, deadline)
-        name = name_of(self.name, self.version, request.tenant, key)
-        ran = await self.responses.get_or_run(
-            name, lambda: self._run(request, sizes, deadline), request.cache, deadline
-        )
-        labels = (self.name, self.version, ran.timings.tier)
-        metrics.count(CACHE_REQUESTS, labels)
-        if ran.timings.saved_s:
-            metrics.count(CACHE_SAVED, labels, ran.timings.saved_s)
         return ran
 
     async def _run(self, request: InferRequest, sizes: Sizes, deadline: float | None) -> Ran:

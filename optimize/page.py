@@ -6,13 +6,11 @@ from collections.abc import Callable, Iterator
 
 from optimize import page_sections as sections
 from optimize import report_words as words
-from optimize.page_markup import Html, join, pairs, table, tag
-from optimize.page_style import STYLE
+from optimize.page_markup import Html, join, pairs, table, tag, whole_page
 from optimize.plot import downwards, mark, pareto
 from optimize.plot_plane import accuracy_goal, latency_goal, lowest_drawn
 from optimize.report import Report
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _TIMES = "\u00d7"
 _LEGEND = {
     "original": "the original",
@@ -25,15 +23,7 @@ _LEGEND = {
 def as_html(report: Report) -> str:
     """A complete page; everything that is not ours to write is escaped."""
     title = f"{report.model}: optimization report"
-    head = (
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", title),
-        tag("style", Html(STYLE)),
-    )
-    body = tag("main", _header(report), *_sections(report))
-    return f"<!doctype html>\n{tag('html', tag('head', *head), tag('body', body), lang='en')}\n"
+    return whole_page(title, _header(report), *_sections(report))
 
 
 def _sections(report: Report) -> Iterator[Html]:

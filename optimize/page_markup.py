@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from optimize.page_style import STYLE
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _EMPTY = {"meta", "circle", "line", "rect", "path"}
 
 
@@ -31,6 +34,19 @@ def tag(name: str, /, *parts: Part, **attributes: str | float | None) -> Html:
 
 def join(*parts: Part, by: str = "") -> Html:
     return Html(by.join(part if isinstance(part, Html) else escape(part) for part in parts))
+
+
+def whole_page(title: str, *parts: Part) -> str:
+    """A complete page in our style, which loads nothing and runs no script."""
+    head = (
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("title", title),
+        tag("style", Html(STYLE)),
+    )
+    body = tag("main", *parts)
+    return f"<!doctype html>\n{tag('html', tag('head', *head), tag('body', body), lang='en')}\n"
 
 
 def table(caption: Part, head: Sequence[str], rows: Sequence[Sequence[Part]], class_: str = "") -> Html:

@@ -15,16 +15,21 @@ from optimize.graphs import files_of, signature_of
 def publish(file: Path, repository: Repository, name: str, version: str | None = None) -> Artifact:
     """The next version of the model `name`, unless one is given; ConfigRejected says what is wrong with the
     file, ArtifactRejected in which line of it."""
-    try:
-        check_name(name)
-    except ValueError as err:
-        raise ConfigRejected(f"{name[:64]!r} is no name for a model: {err}") from err
+    check_model_name(name)
     if not file.is_file():
         raise ConfigRejected(f"{file.name!r} is not a file; give an ONNX graph or a Python file")
     version = version or next_version(repository, name)
     if file.suffix == ".py":
         return _publish_code(file, repository, name, version)
     return _publish_graph(file, repository, name, version)
+
+
+def check_model_name(name: str) -> None:
+    """ConfigRejected when no model can have it."""
+    try:
+        check_name(name)
+    except ValueError as err:
+        raise ConfigRejected(f"{name[:64]!r} is no name for a model: {err}") from err
 
 
 def next_version(repository: Repository, name: str) -> str:

@@ -11,13 +11,12 @@ import numpy as np
 
 from engines.artifact import Artifact, Repository
 from engines.examples import example_inputs
-from headrace.config import check_name
 from headrace.errors import ConfigRejected
 from headrace.tensors import Array, Dim, Signature, TensorMap, TensorSpec
 from optimize import cut
 from optimize.cut import LIST
 from optimize.graphs import files_of, signature_of
-from optimize.publish import next_version
+from optimize.publish import check_model_name, next_version
 from optimize.recipe import Predict
 
 if TYPE_CHECKING:
@@ -217,7 +216,4 @@ def _check_names(names: Sequence[str]) -> None:
     if names[0] == names[1]:
         raise ConfigRejected(f"backbone and head are both called '{names[0]}'; give them different names")
     for name in names:
-        try:
-            check_name(name)
-        except ValueError as err:
-            raise ConfigRejected(f"{name[:64]!r} is no name for a model: {err}") from err
+        check_model_name(name)
