@@ -24,7 +24,8 @@ from types import TracebackType
 
 import psutil
 
-from deployments.grpc import BIND, BIND_HOST, SERVICER
+from deployments.flags import MAX_MESSAGE, Ports, serve_flags
+from deployments.grpc import SERVICER
 from deployments.ports import check_port, free_ports
 from headrace import guard
 from headrace.config import GrpcConfig, HttpConfig
@@ -34,15 +35,9 @@ from headrace.errors import EngineUnavailable
 logging.getLogger("ray.serve").setLevel(logging.WARNING)
 
 ROOT = Path(__file__).resolve().parent.parent
-HAPROXY = Path(__file__).resolve().with_name("haproxy.sh")
 START_TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 2.0
 STOP_TIMEOUT_S = 20.0
-HEADER_TIMEOUT_S = 30
-IDLE_TIMEOUT_S = 3600  # of a connection kept open between requests
-RETRY_BYTES = 64 << 10  # of a request, headers included
-HTTP2_WINDOW = 1 << 20  # 10 MB there and back took 95 ms, 170 with HAProxy's usual 64 KiB
-MAX_MESSAGE = 256 << 20  # between replicas; Ray's own default refuses tensors over 4 MiB
 
 
 class LocalCluster:
@@ -94,7 +89,7 @@ class LocalCluster:
         with (self._folder / "ray.log").open("wb") as log:
             self._ray = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
                 guard.guarded(signal.SIGTERM, command),
-                env={**os.environ, **self._flags(*others)},
+                env={**os.environ, **self._environment(*others)},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
@@ -106,61 +101,12 @@ class LocalCluster:
             self.stop()
             raise
 
-    def _flags(self, stats_port: int, metrics_port: int, http_port: int, grpc_port: int) -> dict[str, str]:
+    def _environment(self, stats: int, metrics: int, http: int, grpc: int) -> dict[str, str]:
         assert self._folder is not None
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        flags = {
-            "PYTHONPATH": os.pathsep.join(paths),
-            "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(MAX_MESSAGE),
-        }
-        if self._grpc is not None:
-            flags |= {
-                # The whole message is in memory before we see it. Outputs keep to this limit, too.
-                "RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": str(min(max(self._max_message, MAX_MESSAGE), 2**31 - 1)),
-                "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(grpc_port),
-                "RAY_SERVE_HAPROXY_H2_FE_INITIAL_WINDOW_SIZE": str(HTTP2_WINDOW),
-                "RAY_SERVE_HAPROXY_H2_BE_INITIAL_WINDOW_SIZE": str(HTTP2_WINDOW),
-                "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": BIND,
-                # Behind HAProxy, which runs on this machine, nobody else needs to reach the replicas.
-                BIND_HOST: "127.0.0.1" if self._throughput else self._http.host,
-            }
-        if not self._throughput:
-            return flags
-        from ray.serve._private.haproxy import get_haproxy_binary
-
-        flags |= {
-            "RAY_SERVE_ENABLE_HA_PROXY": "1",
-            "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-            "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
-            "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
-            "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
-            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(http_port),
-            # Replicas keep listening this long after they left HAProxy's table, which on one machine
-            # is told within a moment; Ray's 30 s would be spent on every stop and update.
-            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
-            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(self._folder / "haproxy.cfg"),
-            "RAY_SERVE_HAPROXY_SOCKET_PATH": str(self._folder / "admin.sock"),
-            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(self._folder),
-            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(self._folder / "server-state"),
-            "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
-            "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "10",
-            # Inference changes nothing: what a gateway took with it when it died, or could not do because
-            # it ends, goes to another one if the whole request lies in HAProxy's buffer. Several times,
-            # since HAProxy may pick further idle connections of the dead one before it sees them closed.
-            "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response 503",
-            "RAY_SERVE_HAPROXY_RETRIES": "10",
-            "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
-            "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(RETRY_BYTES),
-        }
-        return flags | {
-            "RAY_SERVE_HAPROXY_BINARY_PATH": str(HAPROXY),
-            "HEADRACE_HAPROXY": get_haproxy_binary(),
-            "HEADRACE_FRONT": str(HAPROXY.with_name("haproxy_front.cfg")),
-            "HEADRACE_GUARD": guard.__file__,
-            "HEADRACE_PYTHON": sys.executable,
-            "HEADRACE_HEADER_S": str(HEADER_TIMEOUT_S),
-            "HEADRACE_IDLE_S": str(IDLE_TIMEOUT_S),
-        }
+        ports = Ports(stats, metrics, http, grpc)
+        flags = serve_flags(self._http, self._grpc, self._folder, ports, self._throughput, self._max_message)
+        return {"PYTHONPATH": os.pathsep.join(paths), **flags}
 
     def _connect(self) -> None:
         import ray

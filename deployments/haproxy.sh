@@ -2,7 +2,7 @@
 # What Ray starts as HAProxy. Its statistics and metrics have no setting for their address and are nobody
 # else's business, and it has no limit for slow headers: the configuration that Ray wrote is mended before
 # each start, and gets our rules (deployments/haproxy_front.cfg). It ends with the actor that started it,
-# since an orphan would keep the port. The variables come from deployments/cluster.py.
+# since an orphan would keep the port. The variables come from deployments/flags.py.
 for word in "$@"; do
   if [ "$last" = "-f" ]; then
     sed -i \

@@ -106,15 +106,51 @@ class _Answers(_Part):
     timeout_ms: float | None = Field(default=None, gt=0)  # of requests that bring none
 
 
+class AutoscalingConfig(_Part):
+    """As many replicas as answer what is asked within the objective, and no more than that takes."""
+
+    min_replicas: int = Field(default=1, ge=0, le=10_000)  # 0: it sleeps when nobody asks
+    max_replicas: int = Field(ge=1, le=10_000)
+    objective_ms: float = Field(default=500.0, gt=0, le=600_000)  # from request to answer, for 99 of 100
+    utilization: float = Field(default=0.75, ge=0.1, le=1)  # of the engines, at most: the rest is for bursts
+    down_after_s: float = Field(default=60.0, ge=1, le=86_400)  # for so long fewer must have sufficed
+    sleep_after_s: float = Field(default=300.0, ge=1, le=86_400)  # without a request, for min_replicas 0
+
+    @model_validator(mode="after")
+    def _bounds_do_not_cross(self) -> AutoscalingConfig:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(
+                f"min_replicas is {self.min_replicas} and max_replicas is {self.max_replicas}; "
+                "the first may be at most the second"
+            )
+        return self
+
+
 class ModelConfig(_Answers):
     versions: list[Name] = []  # the last one answers; empty: the newest in the repository
     placement: Literal["inline", "replicas"] = "inline"
     replicas: int = Field(default=1, ge=1, le=1000)  # only for placement "replicas"
+    autoscaling: AutoscalingConfig | None = None  # instead of `replicas`; only for placement "replicas"
     affinity: bool = False  # like requests meet on one replica until it is busy
     num_gpus: float = Field(default=0.0, ge=0)  # of each replica
     threads: int = Field(default=1, ge=1, le=256)  # of each engine; not given: as tuned, else 1
     run_code: bool = False  # engine "python" runs the code in the artifact: only if you trust its source
     batching: BatchingConfig = BatchingConfig()
+
+    @model_validator(mode="after")
+    def _replicas_are_told_once(self) -> ModelConfig:
+        if self.autoscaling is None:
+            return self
+        if self.placement != "replicas":
+            raise ValueError('autoscaling is for placement: replicas; this model has placement: "inline"')
+        if "replicas" in self.model_fields_set:
+            raise ValueError("replicas and autoscaling are both given; choose one")
+        return self
+
+    @property
+    def max_replicas(self) -> int:
+        """The most that there can be."""
+        return self.replicas if self.autoscaling is None else self.autoscaling.max_replicas
 
 
 class PipelineConfig(_Answers):
@@ -193,8 +229,8 @@ def _told(problem: Any) -> str:
         near = difflib.get_close_matches(str(problem["loc"][-1]), allowed, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return f"unknown key {where!r} (value {problem['input']!r}); allowed: {', '.join(allowed)}{hint}"
-    if not where and problem["type"] == "value_error":
-        return str(problem["ctx"]["error"])
+    if problem["type"] == "value_error" and isinstance(problem["input"], dict):  # of values that do not agree
+        return f"{where}: {problem['ctx']['error']}" if where else str(problem["ctx"]["error"])
     return f"{where or 'document'}: {problem['msg']}; got {problem['input']!r}"
 
 

@@ -17,7 +17,7 @@ from ray.serve._private.grpc_util import gRPCGenericServer
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
-from deployments.cluster import MAX_MESSAGE
+from deployments.flags import MAX_MESSAGE
 from deployments.grpc import Call, add_to_server
 from protocol import messages
 from tests.conftest import TENANT_HEADER, Running

@@ -17,7 +17,7 @@ import tritonclient.http as triton
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deployments.cluster import HEADER_TIMEOUT_S, IDLE_TIMEOUT_S
+from deployments.flags import HEADER_TIMEOUT_S, IDLE_TIMEOUT_S
 from deployments.load import infer_request
 from tests.conftest import BODY_TIMEOUT_S, Running
 from tests.processes import front, front_settings

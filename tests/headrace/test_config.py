@@ -38,6 +38,31 @@ def test_the_shortest_configuration_serves_the_newest_version_on_the_loopback() 
         ({**GOOD, "grpc": {"prt": 1}}, ["'grpc.prt'", "allowed: port", "did you mean 'port'"]),
         ({**GOOD, "grpc": {"port": 0}}, ["grpc.port", "got 0"]),
         ({**GOOD, "grpc": {"port": 8000}}, ["grpc.port and http.port are both 8000; choose two"]),
+        (
+            {
+                "models": {
+                    "m": {"placement": "replicas", "autoscaling": {"min_replicas": 4, "max_replicas": 2}}
+                }
+            },
+            ["models.m.autoscaling: min_replicas is 4 and max_replicas is 2", "at most the second"],
+        ),
+        (
+            {"models": {"m": {"placement": "replicas", "autoscaling": {"max_replica": 2}}}},
+            ["unknown key 'models.m.autoscaling.max_replica'", "did you mean 'max_replicas'"],
+        ),
+        (
+            {
+                "models": {
+                    "m": {"placement": "replicas", "autoscaling": {"max_replicas": 2, "utilization": 1.5}}
+                }
+            },
+            ["models.m.autoscaling.utilization", "less than or equal to 1", "got 1.5"],
+        ),
+        (
+            {"models": {"m": {"placement": "replicas", "replicas": 2, "autoscaling": {"max_replicas": 2}}}},
+            ["models.m: replicas and autoscaling are both given; choose one"],
+        ),
+        ({"models": {"m": {"autoscaling": {"max_replicas": 2}}}}, ["models.m: autoscaling is for placement"]),
         ({}, ["models", "required"]),
         ([], ["document", "got []"]),
     ],
