@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from headrace.config import Config, load_config
 
 GATEWAY_APP = "headrace"
 _AFFINE = RequestRouterConfig(request_router_class="deployments.affinity.AffinityRouter")
+_LOOK_S = 0.5
 _COMMON: dict[str, Any] = {
     # Serve's own cap on what a replica may hold; our queues refuse earlier, with a clear answer.
     "max_ongoing_requests": 8192,
@@ -153,7 +155,7 @@ def gateway_app(args: dict[str, str]) -> Application:
 
     Models with placement "replicas" need their own applications beside it: `model_app`.
     """
-    return gateway(pinned(load_config(Path(args["config"]))))
+    return gateway(pinned(_named_by(args)))
 
 
 def model_app(args: dict[str, str]) -> Application:
@@ -161,4 +163,14 @@ def model_app(args: dict[str, str]) -> Application:
 
     The application's name is that of `deployments.gateway.app_name`, "headrace:NAME:VERSION".
     """
-    return model(load_config(Path(args["config"])), args["model"], args["version"])
+    return model(_named_by(args), args["model"], args["version"])
+
+
+def _named_by(args: dict[str, str]) -> Config:
+    """The configuration file in a builder's arguments; for `wait_s` it may be still to come, since to the
+    nodes of a cluster the arguments and the file go on different ways."""
+    path = Path(args["config"])
+    deadline = time.monotonic() + float(args.get("wait_s", 0))
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(_LOOK_S)
+    return load_config(path)

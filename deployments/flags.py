@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deployments.grpc import BIND, BIND_HOST
-from headrace import guard
 from headrace.config import GrpcConfig, HttpConfig
 
 HAPROXY = Path(__file__).resolve().with_name("haproxy.sh")
@@ -20,6 +19,23 @@ IDLE_TIMEOUT_S = 3600  # of a connection kept open between requests
 RETRY_BYTES = 64 << 10  # of a request, headers included
 HTTP2_WINDOW = 1 << 20  # 10 MB there and back took 95 ms, 170 with HAProxy's usual 64 KiB
 MAX_MESSAGE = 256 << 20  # between replicas; Ray's own default refuses tensors over 4 MiB
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """Where a node has what its HAProxy runs with, and how many threads that gets."""
+
+    root: Path  # of our sources
+    python: str
+    haproxy: str
+    threads: int
+
+
+def installed_here() -> Installed:
+    """This machine's."""
+    from ray.serve._private.haproxy import get_haproxy_binary
+
+    return Installed(HAPROXY.parent.parent, sys.executable, get_haproxy_binary(), min(4, os.cpu_count() or 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +55,10 @@ def serve_flags(
     ports: Ports,
     throughput: bool = True,
     max_message: int = MAX_MESSAGE,
+    installed: Installed | None = None,
 ) -> dict[str, str]:
     """The variables for one node; HAProxy's files go into `folder`. Without `throughput` Serve's own proxy
-    in Python answers."""
+    in Python answers. `installed` tells of another machine than this one."""
     flags = {"RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(MAX_MESSAGE)}
     if grpc is not None:
         flags |= {
@@ -56,8 +73,8 @@ def serve_flags(
         }
     if not throughput:
         return flags
-    from ray.serve._private.haproxy import get_haproxy_binary
-
+    node = installed or installed_here()
+    script = node.root / "deployments" / HAPROXY.name
     return flags | {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -72,7 +89,7 @@ def serve_flags(
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
-        "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(node.threads),
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "10",
         # Inference changes nothing: what a gateway took with it when it died, or could not do because
         # it ends, goes to another one if the whole request lies in HAProxy's buffer. Several times,
@@ -81,11 +98,11 @@ def serve_flags(
         "RAY_SERVE_HAPROXY_RETRIES": "10",
         "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
         "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(RETRY_BYTES),
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(HAPROXY),
-        "HEADRACE_HAPROXY": get_haproxy_binary(),
-        "HEADRACE_FRONT": str(HAPROXY.with_name("haproxy_front.cfg")),
-        "HEADRACE_GUARD": guard.__file__,
-        "HEADRACE_PYTHON": sys.executable,
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(script),
+        "HEADRACE_HAPROXY": node.haproxy,
+        "HEADRACE_FRONT": str(script.with_name("haproxy_front.cfg")),
+        "HEADRACE_GUARD": str(node.root / "headrace" / "guard.py"),
+        "HEADRACE_PYTHON": node.python,
         "HEADRACE_HEADER_S": str(HEADER_TIMEOUT_S),
         "HEADRACE_IDLE_S": str(IDLE_TIMEOUT_S),
     }

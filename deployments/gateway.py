@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from deployments.setup import Setup, instances_of, queue_share, setup_of
 from deployments.watch import settle_memory, watch
 from engines.artifact import Artifact, Repository
 from engines.cpu import cpu_cores
-from headrace.config import Config, ModelConfig, PipelineConfig
+from headrace.config import Config, ModelConfig, PipelineConfig, with_variables
 from headrace.errors import HeadraceError, NotFound, Overloaded
 from headrace.metrics import CACHE_FAULTS, ERRORS, REQUEST_LATENCY
 from headrace.requests import CacheMode, InferRequest, InferResponse, Ran
@@ -262,7 +263,7 @@ class Gateway(GrpcMethods):
         if not cache.enabled or cache.url is None:
             return None
         return RedisCache(
-            cache.url,
+            with_variables(cache.url, os.environ),
             prefix=cache.prefix,
             timeout_s=cache.timeout_ms / 1000,
             on_fault=lambda _: metrics.count(CACHE_FAULTS),

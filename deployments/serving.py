@@ -14,7 +14,7 @@ from deployments.setup import Setup
 from headrace.config import Config
 
 _log = logging.getLogger(__name__)
-_HEAD_BYTES = 1 << 20  # of a message a little over the limit, so that our own refusal says what is allowed
+HEAD_BYTES = 1 << 20  # of a message a little over the limit, so that our own refusal says what is allowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def serving(config: Config, *, throughput: bool = True) -> Iterator[Server]:
             config.grpc,
             num_cpus=app.num_cpus(config),
             throughput=throughput,
-            max_message=(config.limits.body_mib << 20) + _HEAD_BYTES,
+            max_message=(config.limits.body_mib << 20) + HEAD_BYTES,
         )
         stack.enter_context(cluster)
         app.deploy(config)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import quote
 
 import yaml
 from pydantic import (
@@ -21,6 +23,7 @@ from pydantic import (
 from headrace.errors import ConfigRejected
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def check_name(name: str) -> str:
@@ -58,7 +61,9 @@ class LimitsConfig(_Part):
 
 class CacheConfig(_Part):
     enabled: bool = True
-    url: str | None = None  # None: a private embedded server on this machine
+    # None: a private embedded server on this machine. ${NAME} stands for that environment variable of the
+    # process that connects, so that a password need not be written here
+    url: str | None = None
     prefix: str = "headrace:"
     # The header (gRPC: metadata), such as "x-tenant", by which answers are kept apart; None: all share them
     tenant_header: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
@@ -216,6 +221,21 @@ def load_config(path: Path) -> Config:
         if root.is_absolute()
         else config.model_copy(update={"repository": str((path.parent / root).resolve())})
     )
+
+
+def variables_in(url: str) -> list[str]:
+    """The names in a URL's ${NAME}, each once."""
+    return list(dict.fromkeys(_VARIABLE.findall(url)))
+
+
+def with_variables(url: str, environment: Mapping[str, str]) -> str:
+    """The URL with every ${NAME} replaced by that variable, in the quoting of URLs; ConfigRejected when one
+    is not set."""
+    if missing := [name for name in variables_in(url) if name not in environment]:
+        raise ConfigRejected(
+            f"cache.url takes {', '.join(missing)} from the environment, where there is no such variable"
+        )
+    return _VARIABLE.sub(lambda found: quote(environment[found[1]], safe=""), url)
 
 
 def _explain(problem: Any) -> str:

@@ -1,0 +1,182 @@
+"""Grafana's dashboards: what is asked and how it is answered, and the replicas behind that."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from deployments.k8s import pods
+from deployments.k8s.monitoring import exported
+from deployments.k8s.options import Options
+from deployments.k8s.pods import Document
+from headrace import metrics
+
+_WHERE = 'namespace="$namespace",model=~"$model"'
+_SERVE = 'namespace="$namespace",application=~"headrace.*"'
+_WIDTH, _HEIGHT, _A_ROW = 12, 8, 2
+# (title, unit, [(query, legend)])
+_Panel = tuple[str, str, list[tuple[str, str]]]
+
+
+def dashboards(options: Options) -> Document:
+    """A ConfigMap that Grafana's sidecar finds by its label."""
+    found = pods.metadata(options, "dashboards", "monitoring")
+    found["labels"]["grafana_dashboard"] = "1"
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": found,
+        "data": {
+            f"{options.name}-requests.json": _dashboard(options, "requests", _requests()),
+            f"{options.name}-replicas.json": _dashboard(options, "replicas", _replicas()),
+        },
+    }
+
+
+def _requests() -> list[_Panel]:
+    latency, wait = metrics.REQUEST_LATENCY, metrics.BATCH_WAIT
+    hits = exported(metrics.CACHE_REQUESTS)
+    return [
+        (
+            "Requests",
+            "reqps",
+            [(_rate(exported(latency, "_count"), "model, version"), "{{model}}/{{version}}")],
+        ),
+        ("Errors", "reqps", [(_rate(exported(metrics.ERRORS), "model, kind"), "{{model}}: {{kind}}")]),
+        ("Latency", "s", [(_quantile(latency, q), f"P{q * 100:g} {{{{model}}}}") for q in (0.5, 0.95, 0.99)]),
+        (
+            "Waiting rows",
+            "short",
+            [(f"sum by (model) ({exported(metrics.QUEUE_DEPTH)}{{{_WHERE}}})", "{{model}}")],
+        ),
+        (
+            "Answers from the cache",
+            "percentunit",
+            [
+                (
+                    f'sum by (model) (rate({hits}{{{_WHERE},tier!="miss"}}[5m])) / '
+                    f"sum by (model) (rate({hits}{{{_WHERE}}}[5m]))",
+                    "{{model}}",
+                )
+            ],
+        ),
+        ("Where answers came from", "reqps", [(_rate(hits, "tier"), "{{tier}}")]),
+        (
+            "Engine time the cache saved",
+            "s",
+            [(_rate(exported(metrics.CACHE_SAVED), "model"), "{{model}}, seconds a second")],
+        ),
+        (
+            "Faults of the shared cache",
+            "short",
+            [
+                (
+                    f'sum(rate({exported(metrics.CACHE_FAULTS)}{{namespace="$namespace"}}[5m]))',
+                    "faults a second",
+                )
+            ],
+        ),
+        ("Rows in a batch", "short", [(_mean(metrics.BATCH_ROWS), "{{model}}")]),
+        ("Useful share of a batch", "percentunit", [(_mean(metrics.BATCH_FILL), "{{model}}")]),
+        ("Wait for the engine", "s", [(_quantile(wait, 0.99), "P99 {{model}}")]),
+        ("Engine time of a batch", "s", [(_mean(metrics.BATCH_SERVICE), "{{model}}")]),
+    ]
+
+
+def _replicas() -> list[_Panel]:
+    by = "sum by (application, deployment)"
+    name = "{{application}} {{deployment}}"
+    return [
+        ("Healthy replicas", "short", [(f"{by} (ray_serve_deployment_replica_healthy{{{_SERVE}}})", name)]),
+        (
+            "Replicas wanted",
+            "short",
+            [
+                (f"{by} (ray_serve_autoscaling_target_replicas{{{_SERVE}}})", f"{name}, within bounds"),
+                (f"{by} (ray_serve_autoscaling_desired_replicas{{{_SERVE}}})", f"{name}, by the policy"),
+            ],
+        ),
+        ("State (6 is running)", "short", [(f"ray_serve_application_status{{{_SERVE}}}", "{{application}}")]),
+        (
+            "Calls under way to replicas",
+            "short",
+            [(f"{by} (ray_serve_num_ongoing_requests_at_replicas{{{_SERVE}}})", name)],
+        ),
+        (
+            "Replicas started",
+            "short",
+            [(f"{by} (increase(ray_serve_deployment_replica_starts{{{_SERVE}}}[10m]))", name)],
+        ),
+        (
+            "Failed health checks",
+            "short",
+            [(f"{by} (increase(ray_serve_health_check_failures_total{{{_SERVE}}}[10m]))", name)],
+        ),
+    ]
+
+
+def _rate(metric: str, by: str) -> str:
+    return f"sum by ({by}) (rate({metric}{{{_WHERE}}}[5m]))"
+
+
+def _mean(spec: metrics.MetricSpec) -> str:
+    return f"{_rate(exported(spec, '_sum'), 'model')} / {_rate(exported(spec, '_count'), 'model')}"
+
+
+def _quantile(spec: metrics.MetricSpec, share: float) -> str:
+    return f"histogram_quantile({share:g}, {_rate(exported(spec, '_bucket'), 'model, le')})"
+
+
+def _dashboard(options: Options, which: str, panels: list[_Panel]) -> str:
+    variables: list[dict[str, Any]] = [
+        {"name": "datasource", "type": "datasource", "query": "prometheus"},
+        {"name": "namespace", "type": "constant", "query": options.namespace},
+    ]
+    if which == "requests":
+        query = (
+            f'label_values({exported(metrics.REQUEST_LATENCY, "_count")}{{namespace="$namespace"}}, model)'
+        )
+        variables.append(
+            {
+                "name": "model",
+                "type": "query",
+                "datasource": _source(),
+                "query": query,
+                "includeAll": True,
+                "multi": True,
+                "current": {"text": "All", "value": "$__all"},
+                "refresh": 2,
+            }
+        )
+    document = {
+        "uid": f"{options.name}-{which}",
+        "title": f"{options.name}: {which}",
+        "tags": ["headrace"],
+        "schemaVersion": 39,
+        "refresh": "30s",
+        "time": {"from": "now-1h", "to": "now"},
+        "templating": {"list": variables},
+        "panels": [_panel(number, panel) for number, panel in enumerate(panels)],
+    }
+    return json.dumps(document, indent=1)
+
+
+def _panel(number: int, panel: _Panel) -> dict[str, Any]:
+    title, unit, queries = panel
+    row, column = divmod(number, _A_ROW)
+    return {
+        "id": number + 1,
+        "type": "timeseries",
+        "title": title,
+        "datasource": _source(),
+        "gridPos": {"x": column * _WIDTH, "y": row * _HEIGHT, "w": _WIDTH, "h": _HEIGHT},
+        "fieldConfig": {"defaults": {"unit": unit, "min": 0}, "overrides": []},
+        "targets": [
+            {"refId": chr(ord("A") + at), "expr": expression, "legendFormat": legend}
+            for at, (expression, legend) in enumerate(queries)
+        ],
+    }
+
+
+def _source() -> dict[str, str]:
+    return {"type": "prometheus", "uid": "${datasource}"}

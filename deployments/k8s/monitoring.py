@@ -1,0 +1,157 @@
+"""What is collected, and what wakes somebody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from deployments.gateway import app_name
+from deployments.k8s import pods
+from deployments.k8s.network import HEAD, RAY_NODE, WORKER
+from deployments.k8s.options import Options
+from deployments.k8s.plan import Plan
+from deployments.k8s.pods import Document
+from headrace.metrics import CACHE_FAULTS, ERRORS, QUEUE_DEPTH, REQUEST_LATENCY, MetricSpec
+
+_EVERY = "15s"
+_ERROR_SHARE = 0.05
+# Serve's own numbers for the state of an application or deployment.
+_UNHEALTHY = 2  # and below: unknown, failed to deploy
+
+
+def exported(spec: MetricSpec, part: str = "") -> str:
+    """Its name on Ray's Prometheus port."""
+    return f"ray_{spec.name}{part}"
+
+
+def monitors(options: Options) -> list[Document]:
+    """Ray's metrics of every pod, ours among them; of the head also its autoscaler's and dashboard's."""
+    of_ray = {"matchExpressions": [{"key": RAY_NODE, "operator": "In", "values": [HEAD, WORKER]}]}
+    ours = {"matchLabels": {pods.PART_OF: options.name}}
+    return [
+        _monitored(
+            options,
+            "PodMonitor",
+            "ray",
+            {
+                "selector": ours | of_ray,
+                "podMetricsEndpoints": [{"port": "metrics", "interval": _EVERY}],
+                "namespaceSelector": {"matchNames": [options.namespace]},
+            },
+        ),
+        _monitored(
+            options,
+            "ServiceMonitor",
+            "head",
+            {
+                "selector": {"matchLabels": {RAY_NODE: HEAD}},  # on the Service that KubeRay makes
+                "endpoints": [{"port": port, "interval": _EVERY} for port in ("as-metrics", "dash-metrics")],
+                "namespaceSelector": {"matchNames": [options.namespace]},
+            },
+        ),
+    ]
+
+
+def alerts(plan: Plan, options: Options) -> Document:
+    groups = [{"name": f"{options.name}.rules", "rules": list(_rules(plan, options))}]
+    return _monitored(options, "PrometheusRule", "alerts", {"groups": groups})
+
+
+def _rules(plan: Plan, options: Options) -> Iterator[Document]:
+    where = f'namespace="{options.namespace}"'
+    requests = exported(REQUEST_LATENCY, "_count")
+    errors = exported(ERRORS)
+    yield _rule(
+        "HeadraceErrors",
+        f"sum by (model, version) (rate({errors}{{{where}}}[5m])) / "
+        f"sum by (model, version) (rate({requests}{{{where}}}[5m])) > {_ERROR_SHARE}",
+        "5m",
+        "warning",
+        f"More than {_ERROR_SHARE:.0%} of the requests to {{{{ $labels.model }}}}/{{{{ $labels.version }}}} "
+        "get an error.",
+    )
+    for name, entry in plan.config.models.items():
+        if entry.autoscaling is None:
+            continue
+        objective_s = entry.autoscaling.objective_ms / 1000
+        bucket = exported(REQUEST_LATENCY, "_bucket")
+        yield _rule(
+            "HeadraceSlow",
+            f"histogram_quantile(0.99, sum by (model, le) "
+            f'(rate({bucket}{{{where},model="{name}"}}[5m]))) '
+            f"> {objective_s:g}",
+            "10m",
+            "warning",
+            f"One in a hundred requests to {name} takes longer than its objective, {objective_s:g} s, though "
+            "its replicas are scaled for it.",
+        )
+    yield _rule(
+        "HeadraceQueueFull",
+        " or ".join(_queue(where, name, plan) for name in plan.config.models),
+        "5m",
+        "warning",
+        "Over half of the queue of {{ $labels.model }} has been taken for minutes: soon it refuses.",
+    )
+    if plan.config.cache.enabled and plan.config.cache.url:
+        yield _rule(
+            "HeadraceCacheFaults",
+            f"sum(rate({exported(CACHE_FAULTS)}{{{where}}}[5m])) > 1",
+            "10m",
+            "warning",
+            "The shared cache fails more than once a second; requests are computed instead.",
+        )
+    yield _rule(
+        "HeadraceApplicationDown",
+        f'max by (application) (ray_serve_application_status{{{where},application=~"headrace(:.*)?"}}) '
+        f"<= {_UNHEALTHY}",
+        "2m",
+        "critical",
+        "Ray Serve calls the application {{ $labels.application }} unhealthy or failed to deploy it.",
+    )
+    yield _rule(
+        "HeadraceNoGateway",
+        f'absent(ray_serve_deployment_replica_healthy{{{where},application="headrace"}}) or '
+        f'sum(ray_serve_deployment_replica_healthy{{{where},application="headrace"}}) < 1',
+        "2m",
+        "critical",
+        "No gateway is healthy: nothing is answered.",
+    )
+    for name, entry in plan.config.models.items():
+        if entry.autoscaling is None:
+            continue
+        for version in entry.versions:
+            application = app_name(name, version)
+            yield _rule(
+                "HeadraceAtMost",
+                f'max(ray_serve_autoscaling_target_replicas{{{where},application="{application}"}}) '
+                f">= {entry.max_replicas}",
+                "15m",
+                "info",
+                f"{name}/{version} has run with all {entry.max_replicas} replicas it may have: raise "
+                "max_replicas, or look for what asks so much.",
+            )
+
+
+def _queue(where: str, name: str, plan: Plan) -> str:
+    half = plan.config.models[name].batching.max_queue // 2
+    return f'sum by (model) ({exported(QUEUE_DEPTH)}{{{where},model="{name}"}}) > {half}'
+
+
+def _rule(alert: str, expression: str, duration: str, severity: str, summary: str) -> Document:
+    return {
+        "alert": alert,
+        "expr": expression,
+        "for": duration,
+        "labels": {"severity": severity},
+        "annotations": {"summary": summary},
+    }
+
+
+def _monitored(options: Options, kind: str, name: str, spec: Document) -> Document:
+    made: Document = {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": kind,
+        "metadata": pods.metadata(options, name, "monitoring"),
+        "spec": spec,
+    }
+    made["metadata"]["labels"] |= options.monitor_labels
+    return made
