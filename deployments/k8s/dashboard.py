@@ -105,7 +105,7 @@ def _replicas() -> list[_Panel]:
         (
             "Replicas started",
             "short",
-            [(f"{by} (increase(ray_serve_deployment_replica_starts{{{_SERVE}}}[10m]))", name)],
+            [(f"{by} (increase(ray_serve_deployment_replica_starts_total{{{_SERVE}}}[10m]))", name)],
         ),
         (
             "Failed health checks",
