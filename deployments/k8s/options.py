@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from headrace import __version__
 from headrace.errors import ConfigRejected
 
-MAX_NAME = 47  # KubeRay's for a RayService: it makes longer names of it
+MAX_NAME = 35  # KubeRay takes 47 for a RayService, and a CronJob of 52 has up to 17 of ours
 MAX_NAMESPACE = 63
 _SERVICE_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")

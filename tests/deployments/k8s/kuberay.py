@@ -58,9 +58,11 @@ def _refused(service: dict[str, Any]) -> list[str]:
             found.append("a restartPolicy beside autoscaler v2")
         if {"redis-password", "redis-username", "labels"} & set(group.get("rayStartParams", {})):
             found.append("a start parameter that options of the cluster are there for")
-    for group in groups[1:]:
-        if not 0 <= group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]:
-            found.append(f"the bounds of {group['groupName']}")
+    found += [
+        f"the bounds of {group['groupName']}"
+        for group in groups[1:]
+        if not 0 <= group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+    ]
     if cluster["headGroupSpec"].get("headService", {}).get("metadata", {}).get("name"):
         found.append("a name for the head's Service")
     return found

@@ -13,7 +13,7 @@ Document = dict[str, Any]
 
 def built(files: Mapping[str, str], folder: str) -> list[Document]:
     """Every object that applying this folder makes."""
-    kustomization = yaml.safe_load(files[f"{folder}/kustomization.yaml"])
+    kustomization = _loaded(files[f"{folder}/kustomization.yaml"])
     assert kustomization["kind"] == "Kustomization"
     assert set(kustomization) <= {"apiVersion", "kind", "resources", "patches"}
     found: list[Document] = []
@@ -22,12 +22,16 @@ def built(files: Mapping[str, str], folder: str) -> list[Document]:
         if f"{path}/kustomization.yaml" in files:
             found += built(files, path)
         else:
-            found += [document for document in yaml.safe_load_all(files[path]) if document]
+            found += [document for document in yaml.load_all(files[path], yaml.CSafeLoader) if document]
     for patch in kustomization.get("patches", []):
         (target,) = [one for one in found if _is(one, patch["target"])]
-        for change in yaml.safe_load(files[f"{folder}/{patch['path']}"]):
+        for change in _loaded(files[f"{folder}/{patch['path']}"]):
             _change(target, change)
     return found
+
+
+def _loaded(text: str) -> Any:
+    return yaml.load(text, yaml.CSafeLoader)  # as safe as the one in Python, and ten times as fast
 
 
 def only(documents: list[Document], kind: str, name: str) -> Document:

@@ -9,6 +9,7 @@ from typing import Any
 from deployments.k8s.files import Rendered, render
 from deployments.k8s.options import Options
 from headrace.config import Config, load_config, parse_config
+from tests.deployments.k8s.kustomize import Document, built
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLE = ROOT / "k8s" / "example.yaml"
@@ -25,3 +26,9 @@ def config(models: dict[str, Any], **others: Any) -> Config:
     """Models without a version get version 1, since there is no repository."""
     pinned = {name: {"versions": ["1"], **entry} for name, entry in models.items()}
     return parse_config({"repository": "/nowhere", "models": pinned, **others})
+
+
+@cache
+def example_in(folder: str) -> list[Document]:
+    """The objects that one of its folders makes; not to be changed."""
+    return built(example().files, folder)

@@ -17,7 +17,7 @@ from headrace.errors import ConfigRejected
         ("name", "Headrace", ["--name is 'Headrace'", "a-z 0-9 -"]),
         ("name", "1st", ["--name is '1st'", "starting with a letter"]),
         ("name", "", ["--name is ''"]),
-        ("name", "a" * (MAX_NAME + 1), ["1 to 47"]),
+        ("name", "a" * (MAX_NAME + 1), ["1 to 35"]),
         ("name", "ends-", ["not ending with -"]),
         ("namespace", "our_models", ["--namespace is 'our_models'"]),
         ("namespace", "a" * 64, ["1 to 63"]),

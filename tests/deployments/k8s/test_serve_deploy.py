@@ -39,7 +39,7 @@ from headrace.config import HttpConfig, load_config
 from tests.deployments.k8s.kustomize import built, only
 from tests.deployments.k8s.queries import NEEDS_AN_EVENT, queried
 from tests.deployments.k8s.redis_pod import running_redis
-from tests.deployments.k8s.samples import example
+from tests.deployments.k8s.samples import example, example_in
 from tests.onnx_models import publish_all
 
 TOKEN = "0123456789abcdef" * 4
@@ -207,7 +207,7 @@ def test_the_password_comes_from_the_environment_and_opens_the_shared_cache(depl
 
 
 def test_the_probes_of_the_pods_are_answered_without_a_token(deployed: Deployed) -> None:
-    service = only(built(example().files, "overlays/gpu"), "RayService", "headrace")
+    service = only(example_in("overlays/gpu"), "RayService", "headrace")
     spec = service["spec"]["rayClusterConfig"]
     templates = [spec["headGroupSpec"]["template"], *(one["template"] for one in spec["workerGroupSpecs"])]
     places = {AGENT_PORT: deployed.head.agent, HttpConfig().port: f"http://127.0.0.1:{deployed.port}"}
