@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+CHECKOV := out/venvs/manifests/bin/checkov
 MESSAGES ?= 3000
 PORT ?= 8000
 JSON ?= out/demo.json
@@ -15,7 +16,7 @@ UPGRADE ?=
 demo: $(VENV)/run.stamp
 	@$(BIN)/headrace demo --messages $(MESSAGES) --port $(PORT) --json $(JSON) $(if $(KEEP),--keep)
 
-test: lint
+test: lint $(CHECKOV)
 	$(BIN)/pytest
 
 lint: $(VENV)/dev.stamp
@@ -80,6 +81,14 @@ $(VENV)/%.stamp: pyproject.toml | $(BIN)/python
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable . --config-settings editable_mode=compat
 	@touch $@ $(if $(filter dev,$*),$(VENV)/run.stamp)
 
+# The judge of manifests, with pins of its own.
+$(CHECKOV): requirements/manifests.txt | $(BIN)/python
+	@echo "installing checkov into $(@:/bin/checkov=), once; this takes a minute"
+	@rm -rf $(@:/bin/checkov=)
+	$(BIN)/python -m venv $(@:/bin/checkov=)
+	$(@:/checkov=/python) -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps -r $<
+	@touch $@
+
 # torch's CPU build where pip finds one, else the build that everybody gets, which on Linux brings CUDA.
 $(VENV)/torch.stamp: requirements/torch-cpu.txt requirements/torch.txt | $(BIN)/python
 	@echo "installing torch into $(VENV), once"
@@ -102,6 +111,8 @@ lock:
 	sed -i -n '$(TORCH)p' requirements/torch.txt
 	$(LOCK) pyproject.toml requirements/build.in --extra embedded --extra demo \
 	  -c requirements/dev.txt -o requirements/run.txt
+	$(LOCK) requirements/gpu.in -c requirements/run.txt -o requirements/gpu.txt
+	$(LOCK) requirements/manifests.in -o requirements/manifests.txt
 	$(LOCK) --no-deps requirements/data.in -o requirements/data.txt
 	$(LOCK) --no-deps requirements/test-data.in -o requirements/test-data.txt
 

@@ -12,11 +12,12 @@ from ray.serve.schema import ServeDeploySchema
 
 from deployments.k8s.files import render
 from deployments.k8s.options import Options
-from deployments.k8s.pods import COMPONENT, USER
+from deployments.k8s.pods import USER
 from headrace.config import load_config
 from tests.deployments.k8s.kuberay import faults
 from tests.deployments.k8s.kustomize import Document, built, only
 from tests.deployments.k8s.samples import EXAMPLE, config, example, example_in
+from tests.deployments.k8s.workloads import pod_templates, pods
 
 VERSIONS = ("1.29", "1.37")  # of Kubernetes: the oldest that we mean to run on, and the newest known here
 FOLDERS = ("base", "overlays/dev", "overlays/gpu")
@@ -27,33 +28,13 @@ HAPROXY_SOCKET = 97  # characters of its path, as HAProxy takes it
 NODE_ID = "0" * 56  # the folder that Ray makes for each node
 
 
-def pod_templates(document: Document) -> list[Document]:
-    """Every pod that an object makes."""
-    spec = document.get("spec", {})
-    if document["kind"] == "RayService":
-        cluster = spec["rayClusterConfig"]
-        return [
-            cluster["headGroupSpec"]["template"],
-            *(one["template"] for one in cluster["workerGroupSpecs"]),
-        ]
-    if document["kind"] == "CronJob":
-        spec = spec["jobTemplate"]["spec"]
-    return [spec["template"]] if "template" in spec else []
-
-
-def as_pod(template: Document, name: str, namespace: str) -> Document:
-    """The pod itself, for judges that know no RayService."""
-    metadata = {**template["metadata"], "name": name, "namespace": namespace}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": copy.deepcopy(template["spec"])}
-
-
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize(("folder", "document"), CASES, ids=IDS)
 def test_kubernetes_takes_every_object(folder: str, document: Document, version: str) -> None:
-    for at, template in enumerate(pod_templates(document)):
-        kubernetes_validate.validate(as_pod(template, f"pod-{at}", "headrace"), version, strict=True)
-    if document["kind"] != "RayService" and document["kind"] not in MONITORING:
-        kubernetes_validate.validate(document, version, strict=True)
+    if document["kind"] in MONITORING:
+        return
+    for one in pods(document) if document["kind"] == "RayService" else [document]:
+        kubernetes_validate.validate(one, version, strict=True)
 
 
 def test_the_judge_of_kubernetes_does_refuse() -> None:
@@ -108,14 +89,12 @@ def test_the_applications_read_the_configuration_that_the_pods_have(folder: str)
 
 @pytest.mark.parametrize(("folder", "document"), CASES, ids=IDS)
 def test_pods_run_without_root_and_change_nothing_of_their_image(folder: str, document: Document) -> None:
-    for template in pod_templates(document):
+    is_ray = document["kind"] == "RayService"
+    for template in pods(document) if is_ray else pod_templates(document):
         spec = template["spec"]
         assert spec["securityContext"]["runAsNonRoot"]
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        containers = [*spec["containers"], *spec.get("initContainers", [])]
-        if template["metadata"]["labels"][COMPONENT] == "head":  # KubeRay puts it beside Ray there
-            containers.append(document["spec"]["rayClusterConfig"]["autoscalerOptions"])
-        for container in containers:
+        for container in spec["containers"]:
             security = container["securityContext"]
             assert security["runAsUser"] == USER
             assert security["readOnlyRootFilesystem"]
