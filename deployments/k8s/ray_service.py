@@ -147,7 +147,7 @@ def _head(plan: Plan, options: Options) -> Document:
     # The agent answers for the raylet, and on the head for the GCS, too.
     health = "/api/healthz"
     ports = {
-        "gcs": GCS_PORT,
+        "gcs-server": GCS_PORT,
         "dashboard": DASHBOARD_PORT,
         "client": CLIENT_PORT,
         "serve": plan.config.http.port,  # where the operator asks for the health of the head's HAProxy

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.config import check_name, load_config, parse_config
+from headrace.config import check_name, load_config, parse_config, variables_in, with_variables
 from headrace.errors import ConfigRejected
 
 GOOD = {"models": {"minilm": {}}}
@@ -120,3 +120,18 @@ def test_grpc_is_turned_on_by_a_word() -> None:
     grpc = parse_config({**GOOD, "grpc": {}}).grpc
     assert grpc is not None
     assert grpc.port == 9000
+
+
+def test_a_url_takes_variables_in_the_quoting_of_urls() -> None:
+    url = "redis://${USER_NAME}:${PASSWORD}@cache:6379/0"
+    assert variables_in(url) == ["USER_NAME", "PASSWORD"]
+    filled = with_variables(url, {"USER_NAME": "reader", "PASSWORD": "p@ss/word:1%"})
+    assert filled == "redis://reader:p%40ss%2Fword%3A1%25@cache:6379/0"
+    assert with_variables("redis://cache:6379/0", {}) == "redis://cache:6379/0"
+
+
+def test_a_variable_that_is_not_set_is_named_and_nothing_else() -> None:
+    with pytest.raises(ConfigRejected) as caught:
+        with_variables("redis://:${PASSWORD}@secret-host/0", {"OTHER": "x"})
+    assert "PASSWORD" in str(caught.value)
+    assert "secret-host" not in str(caught.value)
