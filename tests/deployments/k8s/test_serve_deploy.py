@@ -42,6 +42,7 @@ from tests.deployments.k8s.redis_pod import running_redis
 from tests.deployments.k8s.samples import example, example_in
 from tests.onnx_models import publish_all
 
+TEMPORARY = tempfile.gettempdir()
 TOKEN = "0123456789abcdef" * 4
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 ROOT = Path(__file__).resolve().parents[3]
@@ -57,11 +58,24 @@ models:
 """
 
 
+def read_only(command: list[str]) -> list[str]:
+    """The command where nothing can be written but the temporary folder and shared memory, as in our pods;
+    as it is where this process may not arrange that."""
+    wanted = f"mount --make-rprivate / && mount --bind {TEMPORARY} {TEMPORARY} && mount -o remount,ro,bind /"
+    wrapped = [shutil.which("unshare") or "unshare", "--mount", "sh", "-c", f'{wanted} && exec "$@"', "sh"]
+    try:
+        subprocess.run([*wrapped, "true"], check=True, capture_output=True, timeout=20)
+    except (OSError, subprocess.CalledProcessError):
+        return command
+    return [*wrapped, *command]
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """Ray as a process of its own: what it is told, and where it tells."""
 
     environment: dict[str, str]
+    pid: int
     dashboard: str
     agent: str
     metrics: str
@@ -106,6 +120,8 @@ def ray_head(http: HttpConfig, extra: dict[str, str]) -> Iterator[Head]:
         **os.environ,
         **serve_flags(http, None, folder, Ports(*others)),
         "PYTHONPATH": str(ROOT),
+        "HOME": TEMPORARY,
+        "PYTHONDONTWRITEBYTECODE": "1",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": TOKEN,
         **extra,
@@ -117,7 +133,7 @@ def ray_head(http: HttpConfig, extra: dict[str, str]) -> Iterator[Head]:
     command += [f"--metrics-export-port={metrics}", "--disable-usage-stats"]
     with (folder / "ray.log").open("wb") as log:
         process = subprocess.Popen(
-            guard.guarded(signal.SIGTERM, command),
+            guard.guarded(signal.SIGTERM, read_only(command)),
             env=environment,
             stdout=log,
             stderr=log,
@@ -126,7 +142,7 @@ def ray_head(http: HttpConfig, extra: dict[str, str]) -> Iterator[Head]:
         )
     try:
         host = "http://127.0.0.1"
-        yield Head(environment, f"{host}:{dashboard}", f"{host}:{agent}", f"{host}:{metrics}")
+        yield Head(environment, process.pid, f"{host}:{dashboard}", f"{host}:{agent}", f"{host}:{metrics}")
     finally:
         # Nothing in it is worth an orderly end, which takes half a minute.
         started = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
@@ -187,6 +203,14 @@ def _is_running(head: Head, count: int) -> bool:
 
 def test_every_application_runs_under_its_name(deployed: Deployed) -> None:
     assert set(deployed.head.applications()) == {"headrace", "headrace:far:1", "headrace:lookup:1"}
+
+
+def test_all_of_it_runs_where_the_image_cannot_be_written(deployed: Deployed) -> None:
+    mounts = Path(f"/proc/{deployed.head.pid}/mountinfo").read_text().splitlines()
+    if mounts == Path("/proc/self/mountinfo").read_text().splitlines():
+        pytest.skip("only root may mount")
+    options = {fields[4]: fields[5].split(",") for fields in map(str.split, mounts)}
+    assert "ro" in options["/"]
 
 
 @pytest.mark.parametrize(("model", "factor"), [("double", 3), ("far", 2)])  # in the gateway, in replicas
