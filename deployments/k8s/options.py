@@ -19,7 +19,10 @@ _IMAGE = re.compile(
     r"([a-z0-9][a-z0-9.-]*(:[0-9]+)?/)?[a-z0-9]([a-z0-9._-]*[a-z0-9])?(/[a-z0-9]([a-z0-9._-]*[a-z0-9])?)*"
     r"(:(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?P<digest>@sha256:[0-9a-f]{64})?"
 )
-_SCHEDULE = re.compile(r"(@(hourly|daily|weekly|monthly|yearly))|([0-9*/,A-Z-]+( [0-9*/,A-Z-]+){4})")
+_STORAGE_CLASS = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_CRON = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))  # minute, hour, day, month, weekday
+_CRON_PART = re.compile(r"(\*|(?P<first>[0-9]{1,2})(-(?P<last>[0-9]{1,2}))?)(/(?P<step>[1-9][0-9]?))?")
+MIN_MEMORY_GIB = 2  # shared memory alone takes one
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +63,20 @@ class Options:
         for key in ("image", "gpu_image", "redis_image"):
             _check_image(key, getattr(self, key))
         for key, schedule in (("reoptimize", self.reoptimize), ("audit", self.audit)):
-            if not _SCHEDULE.fullmatch(schedule):
+            if not _is_schedule(schedule):
                 raise ConfigRejected(
-                    f"{_option(key)} is {schedule!r}; allowed: five fields as cron has them, like '0 3 * * 0'"
+                    f"{_option(key)} is {schedule!r}; allowed: five fields of cron, such as '0 3 * * 0'"
                 )
+        for key, node in (("memory_per_node", self.cpu_node), ("gpu_node_memory", self.gpu_node)):
+            if node.memory_gib < MIN_MEMORY_GIB:
+                raise ConfigRejected(
+                    f"{_option(key)} is {node.memory_gib}; allowed: {MIN_MEMORY_GIB} or more, in GiB"
+                )
+        if self.storage_class is not None and not _STORAGE_CLASS.fullmatch(self.storage_class):
+            raise ConfigRejected(
+                f"--storage-class is {self.storage_class!r}; allowed: up to 253 of the characters a-z 0-9 - ., "
+                "letters or digits at both ends"
+            )
         for label, value in self.monitor_labels.items():
             if not _LABEL_KEY.fullmatch(label) or not _LABEL_VALUE.fullmatch(value):
                 raise ConfigRejected(
@@ -87,6 +100,25 @@ def _check_image(key: str, value: str) -> None:
             f"{_option(key)} is {value!r}; allowed: NAME:TAG or NAME@sha256:DIGEST, but not the tag "
             "'latest', which names another image tomorrow"
         )
+
+
+def _is_schedule(text: str) -> bool:
+    fields = text.split(" ")
+    return len(fields) == len(_CRON) and all(
+        _is_within(part, first, last)
+        for field, (first, last) in zip(fields, _CRON, strict=True)
+        for part in field.split(",")
+    )
+
+
+def _is_within(part: str, first: int, last: int) -> bool:
+    found = _CRON_PART.fullmatch(part)
+    if found is None:
+        return False
+    if found["first"] is None:
+        return True
+    start, end = int(found["first"]), int(found["last"] or found["first"])
+    return first <= start <= end <= last
 
 
 def _option(key: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from deployments.k8s.options import MAX_NAME, Options
+from deployments.k8s.options import MAX_NAME, Node, Options
 from headrace.errors import ConfigRejected
 
 
@@ -29,6 +29,13 @@ from headrace.errors import ConfigRejected
         ("redis_image", "valkey@sha256:12", ["--redis-image is 'valkey@sha256:12'"]),
         ("reoptimize", "every sunday", ["--reoptimize is 'every sunday'", "'0 3 * * 0'"]),
         ("audit", "* * * *", ["--audit is '* * * *'", "five fields"]),
+        ("audit", "60 * * * *", ["--audit is '60 * * * *'"]),
+        ("audit", "0 0 0 * *", ["--audit is"]),
+        ("audit", "5-1 * * * *", ["--audit is"]),
+        ("audit", "*/0 * * * *", ["--audit is"]),
+        ("cpu_node", Node(4, 1), ["--memory-per-node is 1", "2 or more"]),
+        ("gpu_node", Node(4, 1, 1), ["--gpu-node-memory is 1"]),
+        ("storage_class", "Fast SSD", ["--storage-class is 'Fast SSD'"]),
         ("monitor_labels", {"release": "our prometheus"}, ["'release=our prometheus'", "KEY=VALUE"]),
         ("monitor_labels", {"-": "x"}, ["--monitor-label is '-=x'"]),
     ],
@@ -39,6 +46,11 @@ def test_the_option_its_value_and_what_is_allowed_are_told(key: str, value: Any,
     for words in told:
         assert words in str(caught.value)
     assert "allowed" in str(caught.value)
+
+
+@pytest.mark.parametrize("schedule", ["0 3 * * 0", "*/5 * * * *", "0,30 8-18/2 1 1-6 7", "59 23 31 12 *"])
+def test_schedules_as_cron_has_them_are_taken(schedule: str) -> None:
+    assert Options(audit=schedule).audit == schedule
 
 
 @pytest.mark.parametrize(
