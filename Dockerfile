@@ -26,11 +26,10 @@ RUN /opt/venv/bin/pip install --no-cache-dir --require-hashes --no-deps -r /tmp/
 COPY --from=sources /app /app
 RUN sh /app/deployments/image.sh
 
+# Ray takes no node whose Python differs from the head's, not even by its last number: so the same one everywhere.
 FROM cuda-devel AS gpu-build
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends g++ python3-dev python3-venv \
-    && rm -rf /var/lib/apt/lists/* \
-    && python3 -m venv /opt/venv
+COPY --from=python /usr/local /usr/local
+RUN ldconfig && python3 -m venv /opt/venv
 COPY --from=sources /app/requirements /tmp/
 RUN /opt/venv/bin/pip install --no-cache-dir --require-hashes --no-deps -r /tmp/run.txt
 # pycuda is compiled here; TensorRT's package fetches its libraries from its vendor, past the hashes.
@@ -53,8 +52,11 @@ CMD ["headrace", "--help"]
 
 FROM cuda AS gpu
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends python3 \
+    && apt-get install --yes --no-install-recommends \
+       ca-certificates libbz2-1.0 libffi8 liblzma5 libsqlite3-0 libssl3t64 zlib1g \
     && rm -rf /var/lib/apt/lists/*
+COPY --from=python /usr/local /usr/local
+RUN ldconfig
 COPY --from=gpu-build /opt/venv /opt/venv
 COPY --from=gpu-build /app /app
 COPY --from=gpu-build /usr/local/bin/headrace /usr/local/bin/ray /usr/local/bin/serve /usr/local/bin/

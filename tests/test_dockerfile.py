@@ -96,6 +96,23 @@ def test_bases_are_pinned_by_version() -> None:
         assert re.search(r":\d+\.\d+\.\d+-", base)
 
 
+def test_both_targets_have_the_same_python() -> None:
+    """Ray refuses a node whose Python differs from the head's, even by its last number."""
+    pythons = {target: set() for target in ("cpu", "cpu-build", "gpu", "gpu-build")}
+    for target, found in pythons.items():
+        (base,) = [
+            rest.split()[0] for name, rest in instructions() if name == "FROM" and rest.endswith(f" {target}")
+        ]
+        copied_from = {
+            rest.split()[0].removeprefix("--from=")
+            for name, rest in stages()[target]
+            if "/usr/local /usr/local" in rest
+        }
+        found |= copied_from or {base}
+        assert not [rest for name, rest in stages()[target] if re.search(r"install.* python3", rest)]
+    assert set(map(frozenset, pythons.values())) == {frozenset({"python"})}
+
+
 def test_the_image_has_everything_where_the_pods_look_for_it() -> None:
     folder = IN_IMAGE.python.rpartition("/")[0]
     assert IN_IMAGE.haproxy == f"{folder}/haproxy"

@@ -74,8 +74,8 @@ class Options:
                 )
         if self.storage_class is not None and not _STORAGE_CLASS.fullmatch(self.storage_class):
             raise ConfigRejected(
-                f"--storage-class is {self.storage_class!r}; allowed: up to 253 of the characters a-z 0-9 - ., "
-                "letters or digits at both ends"
+                f"--storage-class is {self.storage_class!r}; allowed: up to 253 of the characters a-z 0-9 - "
+                "., letters or digits at both ends"
             )
         for label, value in self.monitor_labels.items():
             if not _LABEL_KEY.fullmatch(label) or not _LABEL_VALUE.fullmatch(value):
