@@ -85,7 +85,7 @@ def queue_share(model: ModelConfig, holders: int) -> int:
 
 def instances_of(config: Config, model: ModelConfig) -> int:
     """The engines that a version's requests are divided over."""
-    return model.replicas if model.placement == "replicas" else config.gateways
+    return model.max_replicas if model.placement == "replicas" else config.gateways
 
 
 def tuned_for(manifest: Manifest, cores: int) -> tuple[Tuned | None, str]:
