@@ -20,6 +20,7 @@ class GatewayReport:
     elements_per_s: float
     waiting_rows: float
     waiting_elements: float
+    held: float  # requests without an answer, those at replicas included
     oldest_s: float  # since the one whose turn it is came
 
     def numbers(self) -> dict[str, float]:

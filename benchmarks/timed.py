@@ -11,8 +11,8 @@ from pathlib import Path
 
 from headrace.tensors import Signature, TensorMap, TensorSpec
 
-BASE_S = 0.05
-ROW_S = 0.00625  # a batch of eight takes 100 ms
+BASE_S = 0.1
+ROW_S = 0.0125  # a batch of eight takes 200 ms
 
 
 def signature() -> Signature:

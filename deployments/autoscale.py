@@ -24,8 +24,10 @@ from headrace.config import AutoscalingConfig
 from headrace.metrics import AUTOSCALING_FAULTS, BACKLOG, OFFERED, MetricSpec
 
 _log = logging.getLogger("ray.serve")
-_INTERVAL_S = 0.5  # between reports
-_LOOK_BACK_S = 2.5  # that Serve keeps of them; the newest counts
+_INTERVAL_S = 0.5  # between a replica's reports
+_LONGEST_S = 5.0  # likewise, where there are many: well below what counts as fresh
+_MOST_PER_S = 500  # reports of one model version that the controller is to read
+_KEPT = 3  # reports that Serve keeps; the newest counts
 _PROCESS_S = 3.0  # of a replica's start, before it loads its engine, until measured
 _POLICIES = "deployments.policies"
 _LOADS_S = 2.0  # likewise, as long as none has told
@@ -117,6 +119,7 @@ def goals_of(config: AutoscalingConfig) -> Goals:
 
 def _config(least: int, first: int, most: int, policy: AutoscalingPolicy) -> ServeConfig:
     """Serve's own delays are off: the policy knows when to wait."""
+    interval_s = min(max(_INTERVAL_S, most / _MOST_PER_S), _LONGEST_S)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Serve has no other setting yet for how often reports come
         return ServeConfig(
@@ -125,8 +128,8 @@ def _config(least: int, first: int, most: int, policy: AutoscalingPolicy) -> Ser
             max_replicas=most,
             upscale_delay_s=0,
             downscale_delay_s=0,
-            metrics_interval_s=_INTERVAL_S,
-            look_back_period_s=_LOOK_BACK_S,
+            metrics_interval_s=interval_s,
+            look_back_period_s=_KEPT * interval_s,
             policy=policy,
         )
 

@@ -84,9 +84,11 @@ class Replicas:
     def report(self) -> GatewayReport:
         """What is asked of these replicas, as far as this process knows."""
         now = asyncio.get_running_loop().time()
-        return GatewayReport(
-            0.0, *self._offered.per_second(now), *self._waiting.waiting(), self._waiting.oldest_s(now)
-        )
+        rows_per_s, elements_per_s = self._offered.per_second(now)
+        rows, elements = self._waiting.waiting()
+        held = len(self._waiting) + self._num_sent
+        oldest_s = self._waiting.oldest_s(now)
+        return GatewayReport(now, rows_per_s, elements_per_s, rows, elements, held, oldest_s)
 
     async def infer(
         self,

@@ -8,7 +8,7 @@ COST = Cost(base_s=0.05, per_element_s=0.001, batch_rows=8, fill=0.8, permits=2)
 
 
 def gateway(at: float = 1.0, rows: float = 10, elements: float = 100, oldest_s: float = 0.0) -> GatewayReport:
-    return GatewayReport(at, 2 * rows, 2 * elements, rows, elements, oldest_s)
+    return GatewayReport(at, 2 * rows, 2 * elements, rows, elements, rows, oldest_s)
 
 
 def replica(
