@@ -60,6 +60,11 @@ def note(ctx: AutoscalingContext) -> Outcome:
     return ctx.target_num_replicas, {}
 
 
+def num_held(application: str) -> float:
+    """The requests to a model version that have no answer yet."""
+    return sum(report.held for report in _gateways.get(application, []))
+
+
 def replicas(ctx: AutoscalingContext, goals: Goals, known: Cost) -> Outcome:
     """As many as the work needs that is asked of a model version; `known` is what its manifest says."""
     state = ctx.policy_state or {}

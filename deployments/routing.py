@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
-from ray.serve._private.request_router.pow_2_router import PowerOfTwoChoicesRequestRouter
-from ray.serve.request_router import RequestRouter, RunningReplica
+from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, RunningReplica
 
 from deployments import running
-from deployments.affinity import AffinityRouter
+from deployments.affinity import AffinityRouter, calls_of
+
+_DRAWN = 16  # replicas that are looked at, when there are more
 
 
 class _Counted(RequestRouter):  # type: ignore[misc]  # Ray's classes are Any here
@@ -19,8 +21,23 @@ class _Counted(RequestRouter):  # type: ignore[misc]  # Ray's classes are Any he
         running.note(self._deployment_id.app_name, len(replicas))
 
 
-class LeastBusyRouter(_Counted, PowerOfTwoChoicesRequestRouter):  # type: ignore[misc]
-    """The less busy one of two that are drawn."""
+class LeastBusyRouter(_Counted, FIFOMixin):  # type: ignore[misc]
+    """The least busy of those that are drawn. Of two, as Serve draws them, both are often busy while another
+    is idle: calls are few here, and each is a batch."""
+
+    async def choose_replicas(
+        self,
+        candidate_replicas: list[RunningReplica],
+        pending_request: PendingRequest | None = None,
+    ) -> list[list[RunningReplica]]:
+        if not candidate_replicas:
+            return []
+        if pending_request is not None:
+            pending_request.routing_context.should_backoff = True  # rather than ask again without a pause
+        calls = calls_of(self, candidate_replicas)
+        drawn = random.sample(candidate_replicas, min(_DRAWN, len(candidate_replicas)))
+        first, *others = sorted(drawn, key=lambda replica: calls.get(replica.replica_id.unique_id, 0))
+        return [[first], others]
 
 
 class LikeToLikeRouter(_Counted, AffinityRouter):
