@@ -1,8 +1,8 @@
 """Serve's default autoscaling policy, told of every request.
 
 It counts the calls of a handle, of which one here holds many requests: so it gets the number of all requests
-that have no answer yet, as it would where each was a call of its own. The rest is Serve's: its formula, and its
-settings as they come unless said otherwise.
+that have no answer yet, as it would where each was a call of its own. The rest is Serve's: its formula, and
+its settings as they come unless said otherwise.
 """
 
 from __future__ import annotations

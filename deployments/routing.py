@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, RunningReplica
@@ -11,6 +12,12 @@ from deployments import running
 from deployments.affinity import AffinityRouter, calls_of
 
 _DRAWN = 16  # replicas that are looked at, when there are more
+
+
+def drawn(replicas: Sequence[str], calls: Mapping[str, int]) -> list[str]:
+    """Some of the replicas, the least busy one first; `calls` are those under way, none where not known."""
+    found = random.sample(replicas, min(_DRAWN, len(replicas)))
+    return sorted(found, key=lambda name: calls.get(name, 0))
 
 
 class _Counted(RequestRouter):  # type: ignore[misc]  # Ray's classes are Any here
@@ -34,10 +41,9 @@ class LeastBusyRouter(_Counted, FIFOMixin):  # type: ignore[misc]
             return []
         if pending_request is not None:
             pending_request.routing_context.should_backoff = True  # rather than ask again without a pause
-        calls = calls_of(self, candidate_replicas)
-        drawn = random.sample(candidate_replicas, min(_DRAWN, len(candidate_replicas)))
-        first, *others = sorted(drawn, key=lambda replica: calls.get(replica.replica_id.unique_id, 0))
-        return [[first], others]
+        replicas = {replica.replica_id.unique_id: replica for replica in candidate_replicas}
+        first, *others = drawn(list(replicas), calls_of(self, candidate_replicas))
+        return [[replicas[first]], [replicas[name] for name in others]]
 
 
 class LikeToLikeRouter(_Counted, AffinityRouter):
