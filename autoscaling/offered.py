@@ -39,6 +39,15 @@ class Offered:
         slot.rows += rows
         slot.elements += elements
 
+    def turned_away(self, now: float, requests: int) -> None:
+        """So many more that were refused before anybody looked at them: they count as the usual ones do."""
+        usual = self._sum(self._slot(now).number + 1, _SLOTS)
+        slot = self._slot(now)
+        slot.requests += requests
+        each = requests / max(usual.requests, 1)
+        slot.rows += round(each * usual.rows)
+        slot.elements += round(each * usual.elements)
+
     def per_second(self, now: float) -> tuple[float, float]:
         """Rows and elements."""
         newest = self._slot(now).number  # not over yet: it does not count

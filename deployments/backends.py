@@ -90,6 +90,10 @@ class Replicas:
         oldest_s = self._waiting.oldest_s(now)
         return GatewayReport(now, rows_per_s, elements_per_s, rows, elements, held, oldest_s)
 
+    def turned_away(self, requests: int) -> None:
+        """So many were refused on their way here."""
+        self._offered.turned_away(asyncio.get_running_loop().time(), requests)
+
     async def infer(
         self,
         inputs: TensorMap,

@@ -11,7 +11,7 @@ from cache.keys import key_of
 from cache.responses import ResponseCache
 from cache.scope import name_of
 from deployments import metrics
-from deployments.backends import Backend
+from deployments.backends import Backend, Replicas
 from deployments.door import Door
 from deployments.pipelines import Step
 from deployments.recorder import Recorder
@@ -83,6 +83,11 @@ class Served:
     async def _run(self, request: InferRequest, sizes: Sizes, deadline: float | None) -> Ran:
         self.seen.count(sizes)
         return await self.compute(request, sizes, deadline)
+
+    def turned_away(self, requests: int) -> None:
+        """So many were refused on their way here, which more replicas would have answered."""
+        if isinstance(self.backend, Replicas):
+            self.backend.turned_away(requests)
 
     async def close(self) -> None:
         if self.backend is not None:

@@ -61,3 +61,22 @@ def test_the_first_requests_are_not_taken_for_a_flood() -> None:
     offered.came(100.1, 1, 1)
     offered.came(100.2, 1, 1)
     assert offered.per_second(100.3)[0] <= 2
+
+
+def test_what_was_refused_unseen_counts_as_usual_requests() -> None:
+    offered = Offered()
+    ask(offered, 0.0, 20.0, 100)
+    usual = offered.per_second(20.0)
+    for tick in range(10):
+        now = 20.0 + tick / 10
+        offered.came(now, rows=2, elements=10)
+        offered.turned_away(now, 80)
+    rows, elements = offered.per_second(21.0)
+    assert rows == pytest.approx(8 * usual[0], rel=0.2)
+    assert elements == pytest.approx(5 * rows, rel=0.05)
+
+
+def test_refused_ones_before_any_was_seen_count_for_nothing() -> None:
+    offered = Offered()
+    offered.turned_away(20.1, 100)
+    assert offered.per_second(21.0) == (0.0, 0.0)

@@ -28,7 +28,7 @@ FAR = {"run_code": True, "placement": "replicas"}
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     root: Path = tmp_path_factory.mktemp("models")
     repository = Repository(root)
-    for name in ("grows", "sleeps"):
+    for name in ("grows", "hurries", "sleeps"):
         publish(Path(timed.__file__), repository, name)
     (port,) = free_ports(1)
     config = parse_config(
@@ -37,6 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             "http": {"port": port},
             "models": {
                 "grows": {**FAR, "autoscaling": {"max_replicas": 3, "down_after_s": 3.0}},
+                "hurries": {**FAR, "timeout_ms": 600.0, "autoscaling": {"max_replicas": 2}},
                 "sleeps": {
                     **FAR,
                     "cache": True,
@@ -107,4 +108,27 @@ def test_asleep_it_still_answers_what_it_remembers_and_wakes_for_the_rest(server
     woken = ask(server, "sleeps", 2.0)
     assert woken.num_failed == 0
     assert woken.seconds > 1.0  # it waited for the start
-    assert num_running("sleeps") == 1
+    assert until(lambda: num_running("sleeps") == 1, 3)
+
+
+def test_what_is_refused_at_the_door_is_asked_for_too(server: Server) -> None:
+    """HAProxy refuses most of a flood, and tells the gateways of it."""
+    from ray import serve
+
+    rate, seconds = 10 * PER_REPLICA, 8
+    flood = [request("hurries", 1.0)] * int(rate * seconds)
+    asked: list[float] = []
+
+    async def watched() -> OpenLoad:
+        load = asyncio.create_task(open_loop("127.0.0.1", server.config.http.port, flood, rate))
+        for _ in range(seconds - 1):
+            await asyncio.sleep(1.0)
+            told = await asyncio.to_thread(lambda: gateways.broadcast("record_autoscaling_stats").results())
+            asked.append(sum(numbers["rows_per_s headrace:hurries:1"] for numbers in told))
+        return await load
+
+    gateways = serve.get_app_handle("headrace")
+    load = asyncio.run(watched())
+    refused_early = int(((load.status == 429) & (load.latency < 0.01)).sum())
+    assert refused_early > 0.1 * len(flood)
+    assert max(asked) > 0.6 * rate
