@@ -323,6 +323,7 @@ class Gateway(GrpcMethods):
             ),
             SizesSeen(),
             self._recorder,
+            steps=tuple(steps),
         )
 
     async def _backend(self, artifact: Artifact, model: ModelConfig, setup: Setup) -> Backend:

@@ -39,6 +39,7 @@ class Served:
     recorder: Recorder
     setup: Setup | None = None  # None: a pipeline, whose steps have theirs
     backend: Backend | None = None  # likewise
+    steps: tuple[Served, ...] = ()  # of a pipeline
 
     @property
     def name(self) -> str:
@@ -88,6 +89,8 @@ class Served:
         """So many were refused on their way here, which more replicas would have answered."""
         if isinstance(self.backend, Replicas):
             self.backend.turned_away(requests)
+        for step in self.steps:
+            step.turned_away(requests)
 
     async def close(self) -> None:
         if self.backend is not None:
