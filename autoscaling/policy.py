@@ -23,6 +23,7 @@ class Goals:
     utilization: float  # of the replicas' time
     down_after_s: float  # for so long fewer must have sufficed
     sleep_after_s: float  # without a request, when min_replicas is 0
+    starts_at_once: int = 0  # 0: no limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,8 @@ def decide(
         wanted = max(wanted, target + 1)  # requests take more than was expected of them
     wanted = min(max(wanted, goals.min_replicas), goals.max_replicas)
     memory = _noted(now, wanted, demand, goals, memory)
+    if goals.starts_at_once:
+        wanted = min(wanted, max(target, running + goals.starts_at_once))
     if wanted > target:
         raised = replace(memory, asked=wanted, raised_at=now, is_starting=True)
         return Decision(wanted, "more work", raised)

@@ -119,6 +119,7 @@ def goals_of(config: AutoscalingConfig) -> Goals:
         utilization=config.utilization,
         down_after_s=config.down_after_s,
         sleep_after_s=config.sleep_after_s,
+        starts_at_once=config.starts_at_once or 0,
     )
 
 

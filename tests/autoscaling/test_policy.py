@@ -73,6 +73,16 @@ def test_what_has_been_asked_for_is_not_asked_for_again() -> None:
         assert later <= first
 
 
+def test_on_few_cores_only_some_start_at_a_time() -> None:
+    goals = replace(GOALS, starts_at_once=2)
+    found = decide(10.0, 1, 1, Demand(10.0, 4.0, 0.0, 0.0), goals, Memory(asked=1), START_S)
+    assert found.replicas == 3
+    found = decide(11.0, 1, 3, Demand(11.0, 4.0, 0.0, 0.0), goals, found.memory, START_S)
+    assert found.replicas == 3
+    found = decide(12.0, 2, 3, Demand(12.0, 4.0, 0.0, 0.0), goals, found.memory, START_S)
+    assert found.replicas == 4
+
+
 def test_bounds_hold() -> None:
     model = Scaled(replace(GOALS, min_replicas=3), replicas=3)
     assert model.sees(1000.0).replicas == 10
