@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from batching.execute import Batch
-from batching.queue import Item, WaitingQueue
+from batching.queue import LAST_LEVEL, Item, WaitingQueue
 from batching.service import ServiceTime, Spread
 from batching.shapes import Sizes
 from headrace.errors import DeadlinePassed, Overloaded
@@ -13,6 +14,18 @@ from headrace.errors import DeadlinePassed, Overloaded
 _LONG_WAIT = 0.25  # of the time that a request has
 _FADING = 0.9  # of the fill of earlier batches
 _SIZES = 0.97  # of the sizes of earlier requests
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What there is to do, and what requests take when many wait."""
+
+    work_s: float  # until all that is here is done
+    oldest_s: float  # since the one whose turn it is came
+    base_s: float  # of a batch
+    per_element_s: float
+    batch_rows: float
+    fill: float  # of a batch's elements, those that are not padding
 
 
 class Admission:
@@ -25,6 +38,7 @@ class Admission:
         self._permits = permits
         self._waits = Spread()
         self._fill = 1.0  # of the latest batches
+        self._full_rows = float(max_batch)  # of the latest that left others behind
         self._rows = self._elements = 0.0  # of a request, on average
 
     def wait_s(self, priority: int, free_in_s: float) -> float:
@@ -82,6 +96,25 @@ class Admission:
             return 0.0
         base_s = self._rows / self._max_batch * self._service.base_s
         return (base_s + self._elements / self._fill * self._service.per_element_s) / self._permits
+
+    def load(self, running_s: float, now: float) -> Load:
+        """`running_s` is left of what runs."""
+        rows, elements = self._queue.ahead_of(LAST_LEVEL)
+        batches = rows / self._full_rows
+        waiting_s = batches * self._service.base_s + elements / self._fill * self._service.per_element_s
+        return Load(
+            work_s=(running_s + waiting_s) / self._permits,
+            oldest_s=self._queue.oldest_s(now),
+            base_s=self._service.base_s,
+            per_element_s=self._service.per_element_s,
+            batch_rows=self._full_rows,
+            fill=self._fill,
+        )
+
+    def began(self, rows: int) -> None:
+        """Learn how large batches are when there is a choice."""
+        if len(self._queue):
+            self._full_rows = _FADING * self._full_rows + (1 - _FADING) * max(rows, 1)
 
     def came(self, item: Item) -> None:
         """Learn what requests are like."""

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from batching.admission import Admission
+from batching.admission import Admission, Load
 from batching.execute import Answer, Batch, Result
 from batching.parts import in_parts
 from batching.queue import DEFAULT_LEVEL, Item, WaitingQueue, level_of
@@ -148,6 +148,13 @@ class Batcher:
     def usual_s(self) -> float:
         """What one more usual request adds to the wait when many wait; 0 as long as nobody knows."""
         return self._admission.usual_s()
+
+    def load(self) -> Load:
+        """What there is to do here, as far as batches are known."""
+        now = asyncio.get_running_loop().time()
+        with self._lock:
+            left = [run.started_at + run.expected_s - now for run in self._runs.values()]
+            return self._admission.load(sum(max(0.0, left_s) for left_s in left), now)
 
     def hung(self) -> float | None:
         """The seconds that a batch has run for, when that is far more than it can need."""
@@ -341,6 +348,7 @@ class Batcher:
     def _begun(self, group: Sequence[Item], now: float) -> _Run:
         rows = sum(item.rows for item in group)
         elements = rows * max(item.length for item in group)
+        self._admission.began(rows)
         return _Run(group, now, self._service.expected_s(elements), self._service.likely_s(elements))
 
     def _start(self, group: list[Item], now: float) -> None:

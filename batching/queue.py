@@ -193,6 +193,10 @@ class WaitingQueue:
         """Whose turn it is."""
         return self._line[0] if self._line else None
 
+    def oldest_s(self, now: float) -> float:
+        """How long the one whose turn it is has waited; 0 when nothing waits."""
+        return now - self._line[0].entered_at if self._line else 0.0
+
     def next_group(
         self, now: float, *, max_wait_s: float, estimate: Estimate, weighs: bool = False
     ) -> list[Item]:

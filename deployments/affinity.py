@@ -28,6 +28,16 @@ def preferred(order: Sequence[str], calls: Mapping[str, int]) -> str:
     return first if is_free else least
 
 
+def calls_of(router: RequestRouter, replicas: Sequence[RunningReplica]) -> dict[str, int]:
+    """The calls under way, by replica, where they are known."""
+    lengths = router.replica_queue_len_cache
+    return {
+        replica.replica_id.unique_id: length
+        for replica in replicas
+        if (length := lengths.get(replica.replica_id)) is not None
+    }
+
+
 class AffinityRouter(RequestRouter):  # type: ignore[misc]  # Ray's classes are Any here
     """Routes a call by its argument `group`; calls without one go to the least busy replica.
 
@@ -45,11 +55,7 @@ class AffinityRouter(RequestRouter):  # type: ignore[misc]  # Ray's classes are 
         if pending_request is not None:
             pending_request.routing_context.should_backoff = True  # rather than ask again without a pause
         replicas = {replica.replica_id.unique_id: replica for replica in candidate_replicas}
-        calls = {
-            name: length
-            for name, replica in replicas.items()
-            if (length := self.replica_queue_len_cache.get(replica.replica_id)) is not None
-        }
+        calls = calls_of(self, candidate_replicas)
         group = _group_of(pending_request)
         # Without a group the name of the request is one, so that idle replicas share such calls.
         order = ranked(group or _name_of(pending_request), list(replicas))

@@ -11,8 +11,9 @@ from ray.serve import Application
 from ray.serve.config import RequestRouterConfig
 from ray.serve.context import _get_global_client
 
+from deployments.autoscale import gateways_config, replicas_config
 from deployments.gateway import APP_PREFIX, Gateway, app_name, chosen_versions
-from deployments.model import ModelReplica
+from deployments.model import ModelReplica, known_cost
 from deployments.pipelines import Step, joined
 from deployments.setup import Setup, gateways_of, instances_of, setup_of
 from engines.artifact import Repository
@@ -21,7 +22,8 @@ from engines.manifest import digest_of
 from headrace.config import Config, load_config
 
 GATEWAY_APP = "headrace"
-_AFFINE = RequestRouterConfig(request_router_class="deployments.affinity.AffinityRouter")
+_LIKE_TO_LIKE = RequestRouterConfig(request_router_class="deployments.routing.LikeToLikeRouter")
+_LEAST_BUSY = RequestRouterConfig(request_router_class="deployments.routing.LeastBusyRouter")
 _LOOK_S = 0.5
 _COMMON: dict[str, Any] = {
     # Serve's own cap on what a replica may hold; our queues refuse earlier, with a clear answer.
@@ -38,9 +40,14 @@ _COMMON: dict[str, Any] = {
 
 def gateway(config: Config) -> Application:
     """The application at route "/": every model of a pinned configuration behind one ingress."""
+    is_scaled = any(entry.autoscaling for entry in config.models.values())
     deployment = serve.deployment(
         name="Gateway",
-        num_replicas=config.gateways,
+        **(
+            {"autoscaling_config": gateways_config(config.gateways)}
+            if is_scaled
+            else {"num_replicas": config.gateways}
+        ),
         ray_actor_options={"num_cpus": 1},
         **_COMMON,
     )(serve.ingress()(Gateway))
@@ -51,12 +58,13 @@ def model(config: Config, name: str, version: str) -> Application:
     """The application without a route that holds one version's replicas (placement "replicas")."""
     entry = config.models[name]
     manifest = Repository(Path(config.repository)).manifest(name, version)
-    setup = setup_of(entry, manifest, entry.replicas, cpu_cores())
+    setup = setup_of(entry, manifest, entry.max_replicas, cpu_cores())
+    scaling = entry.autoscaling and replicas_config(entry.autoscaling, known_cost(manifest, setup))
     deployment = serve.deployment(
         name="Model",
-        num_replicas=entry.replicas,
+        **({"autoscaling_config": scaling} if scaling else {"num_replicas": entry.replicas}),
         ray_actor_options={"num_cpus": setup.threads, "num_gpus": entry.num_gpus},
-        **({"request_router_config": _AFFINE} if entry.affinity else {}),
+        request_router_config=_LIKE_TO_LIKE if entry.affinity else _LEAST_BUSY,
         **_COMMON,
     )(ModelReplica)
     return deployment.bind(_document(config), name, version)

@@ -6,10 +6,13 @@ import asyncio
 import contextvars
 import logging
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 from ray.serve.handle import DeploymentHandle
 
+from autoscaling.offered import Offered
+from autoscaling.reports import GatewayReport
 from batching.queue import Item, level_of
 from batching.service import ServiceTime
 from batching.shapes import Sizes
@@ -48,7 +51,7 @@ class Backend(Protocol):
 class Replicas:
     """Requests that wait are packed into few handle calls: a hop costs more than a small model.
 
-    At most `max_calls` calls are under way; what arrives meanwhile leaves with a later one, in packs of
+    At most `max_calls()` calls are under way; what arrives meanwhile leaves with a later one, in packs of
     requests that may share a batch, at most `max_pack` rows, so that the work stays balanced over the
     replicas. At most `max_queue` requests are held, those under way included.
     """
@@ -59,7 +62,7 @@ class Replicas:
         signature: Signature,
         batching: BatchingConfig,
         *,
-        max_calls: int,
+        max_calls: Callable[[], int],
         max_pack: int,
         max_queue: int,
     ) -> None:
@@ -69,6 +72,7 @@ class Replicas:
         self._max_queue = max_queue
         self._waiting = Packs(signature, batching, max_pack)
         self._calls: set[asyncio.Task[None]] = set()
+        self._offered = Offered()
         self._num_sent = 0  # requests under way
         self._service = ServiceTime()  # seconds of a call by its requests
         self._budget = RetryBudget()
@@ -76,6 +80,19 @@ class Replicas:
     @property
     def num_waiting_rows(self) -> int:
         return self._waiting.num_rows
+
+    def report(self) -> GatewayReport:
+        """What is asked of these replicas, as far as this process knows."""
+        now = asyncio.get_running_loop().time()
+        rows_per_s, elements_per_s = self._offered.per_second(now)
+        rows, elements = self._waiting.waiting()
+        held = len(self._waiting) + self._num_sent
+        oldest_s = self._waiting.oldest_s(now)
+        return GatewayReport(now, rows_per_s, elements_per_s, rows, elements, held, oldest_s)
+
+    def turned_away(self, requests: int) -> None:
+        """So many were refused on their way here."""
+        self._offered.turned_away(asyncio.get_running_loop().time(), requests)
 
     async def infer(
         self,
@@ -85,11 +102,13 @@ class Replicas:
         deadline: float | None,
         priority: int = 0,
     ) -> Ran:
-        self._admit(deadline)
         loop = asyncio.get_running_loop()
+        rows = sizes.get("batch", 1)
+        self._offered.came(loop.time(), rows, rows * self._waiting.measure(sizes))
+        self._admit(deadline)
         level = level_of(priority)
         reply: asyncio.Future[Ran] = loop.create_future()
-        item = Item(dict(inputs), outputs, sizes, sizes.get("batch", 1), loop.time(), deadline, reply, level)
+        item = Item(dict(inputs), outputs, sizes, rows, loop.time(), deadline, reply, level)
         self._waiting.add(item)
         self._budget.earn(1)
         self._pump()
@@ -104,7 +123,7 @@ class Replicas:
     def usual_s(self) -> float:
         if not self._service.can_weigh:
             return 0.0
-        return self._service.expected_s(self._max_pack) / self._max_pack / self._max_calls
+        return self._service.expected_s(self._max_pack) / self._max_pack / self._max_calls()
 
     async def close(self) -> None:
         """Finish the calls that are under way."""
@@ -116,7 +135,7 @@ class Replicas:
 
         The replica looks closer when the request gets there; here only the calls before it count.
         """
-        rounds = math.ceil(len(self._waiting) / (self._max_pack * self._max_calls))
+        rounds = math.ceil(len(self._waiting) / (self._max_pack * self._max_calls()))
         wait_s = rounds * self._service.expected_s(self._max_pack) if self._waiting else 0.0
         num_held = len(self._waiting) + self._num_sent
         if num_held >= self._max_queue:
@@ -130,7 +149,7 @@ class Replicas:
 
     def _pump(self) -> None:
         loop = asyncio.get_running_loop()
-        while len(self._waiting) and len(self._calls) < self._max_calls:
+        while len(self._waiting) and len(self._calls) < self._max_calls():
             pack = self._waiting.next(loop.time())
             # A context of its own: Serve ties calls to the request whose context they carry, and
             # that one caller's leaving would cancel the others' work.

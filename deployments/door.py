@@ -17,6 +17,10 @@ from contextlib import contextmanager
 
 LIMIT_HEADER = "headrace-limit"
 RETRY_HEADER = "headrace-retry"
+REFUSED_HEADER = "headrace-refused"  # on a request: how many HAProxy refused since the last one it let in
+_MOST_REFUSED = (
+    10_000  # that one request may tell of: where no HAProxy stands before us it is the caller's word
+)
 OPEN = 1_000_000  # a limit that never binds
 
 # Refusals of about the last second. Fewer than these cost little, and HAProxy, which cannot tell a small
@@ -106,6 +110,11 @@ class Door:
     def _recent(self, now: float) -> float:
         """The refusals of about the last second, older ones fading."""
         return self._refusals * math.exp(min(0.0, self._refused_at - now))
+
+
+def num_refused(told: str) -> int:
+    """What a request's header says; 0 for what is no number."""
+    return min(int(told), _MOST_REFUSED) if told.isascii() and told.isdigit() else 0
 
 
 def _patience(timeout_s: float | None) -> float:

@@ -19,6 +19,7 @@ from cache.responses import ResponseCache
 from cache.scope import Scope
 from deployments import cycle, metrics
 from deployments.arguments import request_of
+from deployments.autoscale import told
 from deployments.backends import Backend, Replicas
 from deployments.door import Door
 from deployments.grpc import GrpcApp, GrpcMethods
@@ -26,6 +27,7 @@ from deployments.http import HttpApp
 from deployments.model import ModelHost
 from deployments.pipelines import Step, joined
 from deployments.recorder import Recorder, Row
+from deployments.running import max_calls
 from deployments.served import Served, by, one_after_the_other
 from deployments.setup import Setup, instances_of, queue_share, setup_of
 from deployments.watch import settle_memory, watch
@@ -76,6 +78,7 @@ class Gateway(GrpcMethods):
         self._shared = self._open_shared()
         self._recorder = Recorder()
         self._hosts: list[ModelHost] = []
+        self._replicas: dict[str, Replicas] = {}  # by application
         repository = Repository(Path(self._config.repository))
         for name, model in self._config.models.items():
             self._models[name] = {}
@@ -227,6 +230,11 @@ class Gateway(GrpcMethods):
             "max_bytes": sum(memory.max_bytes for memory in memories),
         }
 
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """For the models' autoscaling policies; Serve asks twice a second."""
+        reports = {name: backend.report() for name, backend in self._replicas.items()}
+        return told(reports)
+
     async def record(self, is_on: bool) -> None:
         """Note what is asked from now on, or no longer."""
         self._recorder.turn(is_on)
@@ -283,7 +291,7 @@ class Gateway(GrpcMethods):
     async def _serve(self, artifact: Artifact, model: ModelConfig) -> Served:
         """Ready: with placement "inline" its engine is loaded and warm."""
         setup = setup_of(model, artifact.manifest, instances_of(self._config, model), cpu_cores())
-        engines = model.batching.permits * (model.replicas if model.placement == "replicas" else 1)
+        engines = model.batching.permits * (model.max_replicas if model.placement == "replicas" else 1)
         backend = await self._backend(artifact, model, setup)
         manifest = artifact.manifest
         return Served(
@@ -316,6 +324,7 @@ class Gateway(GrpcMethods):
             ),
             SizesSeen(),
             self._recorder,
+            steps=tuple(steps),
         )
 
     async def _backend(self, artifact: Artifact, model: ModelConfig, setup: Setup) -> Backend:
@@ -325,11 +334,13 @@ class Gateway(GrpcMethods):
             self._hosts.append(host)
             return host
         manifest = artifact.manifest
-        return Replicas(
-            serve.get_app_handle(app_name(manifest.name, manifest.version)),
+        name = app_name(manifest.name, manifest.version)
+        backend = self._replicas[name] = Replicas(
+            serve.get_app_handle(name),
             manifest.signature,
             setup.batching,
-            max_calls=2 * model.replicas,
+            max_calls=lambda: max_calls(name),
             max_pack=2 * setup.batching.max_batch,
             max_queue=queue_share(model, self._config.gateways),
         )
+        return backend

@@ -6,11 +6,12 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from deployments.caller import Caller, ClientLeftError, Receive
+from deployments.door import REFUSED_HEADER, num_refused
 from headrace import __version__
 from headrace.config import LimitsConfig
 from headrace.errors import HeadraceError, NotFound, Overloaded, SlowBody, TooLarge
@@ -27,7 +28,13 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 LARGE_BYTES = 1 << 20  # JSON of this size takes some ten milliseconds
 LARGE_COMPRESSED_BYTES = 64 << 10  # compressing this much takes about a millisecond
 _READ_HEADERS = frozenset(
-    {b"accept-encoding", b"content-encoding", b"content-length", rest.HEADER_LENGTH.encode()}
+    {
+        REFUSED_HEADER.encode(),
+        b"accept-encoding",
+        b"content-encoding",
+        b"content-length",
+        rest.HEADER_LENGTH.encode(),
+    }
 )
 _JSON = {"content-type": "application/json"}
 # Status, headers and the parts of the body.
@@ -110,6 +117,8 @@ class HttpApp:
             declared = headers.get("content-length", "")
             if declared.isdecimal() and int(declared) > self._limits.body_bytes:
                 raise TooLarge(f"the body has {declared} bytes; the limit is {self._limits.body_bytes}")
+            if REFUSED_HEADER in headers:
+                self._turned_away(route, num_refused(headers[REFUSED_HEADER]))
             with nullcontext() if caller.has_body else self._coming(route):
                 body = await caller.body(self._limits.body_bytes)
             request, reply = await self._decode(route, headers, body)
@@ -137,6 +146,10 @@ class HttpApp:
             return self._gateway.find(route.model, route.version).door.coming()
         except NotFound:  # which is told once the body is read
             return nullcontext()
+
+    def _turned_away(self, route: paths.Route, requests: int) -> None:
+        with suppress(NotFound):
+            self._gateway.find(route.model, route.version).turned_away(requests)
 
     def _told_at_the_door(self, request: InferRequest) -> dict[str, str]:
         door = self._gateway.find(request.model, request.version).door

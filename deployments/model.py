@@ -6,11 +6,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ray import serve
 
+from autoscaling.reports import Cost, ReplicaReport
+from batching.admission import Load
 from batching.batcher import Batcher
 from batching.execute import Batch, Result, run_group
 from batching.queue import Item
@@ -25,6 +28,7 @@ from engines.base import Engine, RequestEngine
 from engines.cpu import cpu_cores
 from engines.examples import example_inputs
 from engines.load import load
+from engines.manifest import Manifest
 from headrace.config import BatchingConfig, Config
 from headrace.errors import EngineFailed, HeadraceError
 from headrace.metrics import BATCH_FILL, BATCH_ROWS, BATCH_SERVICE, BATCH_WAIT
@@ -74,6 +78,10 @@ class ModelHost:
 
     def usual_s(self) -> float:
         return self._batcher.usual_s()
+
+    def load(self) -> Load:
+        """What there is to do here, as far as batches are known."""
+        return self._batcher.load()
 
     def hung(self) -> float | None:
         """The seconds that a batch has run for, when the engine must have hung."""
@@ -128,11 +136,7 @@ def known_times(engine: Engine, artifact: Artifact, setup: Setup) -> ServiceTime
     """Warm the engine up; what batches take by the manifest's table, then as the warm-up ran here."""
     manifest = artifact.manifest
     inputs = manifest.signature.inputs
-    points = [
-        (float(entry.batch * elements(inputs, entry.sizes)), entry.median_ms / 1000)
-        for entry in manifest.latencies
-        if entry.threads == setup.threads
-    ]
+    points = measured_points(manifest, setup)
     engine.warm_up()
     for sizes in (*manifest.warm_up, *bucket_sizes(setup.batching, manifest.warm_up)):
         example = example_inputs(manifest.signature, sizes)
@@ -142,6 +146,24 @@ def known_times(engine: Engine, artifact: Artifact, setup: Setup) -> ServiceTime
         found = manifest.signature.check(example)
         points.append((float(found.get("batch", 1) * elements(inputs, found)), ran_s))
     return ServiceTime(points)
+
+
+def measured_points(manifest: Manifest, setup: Setup) -> list[tuple[float, float]]:
+    """Elements and seconds of the batches in the manifest's table."""
+    return [
+        (float(entry.batch * elements(manifest.signature.inputs, entry.sizes)), entry.median_ms / 1000)
+        for entry in manifest.latencies
+        if entry.threads == setup.threads
+    ]
+
+
+def known_cost(manifest: Manifest, setup: Setup) -> Cost:
+    """What a replica takes for requests by the manifest's table; nothing when that says nothing."""
+    service = ServiceTime(measured_points(manifest, setup))
+    batching = setup.batching
+    return Cost(
+        service.base_s, service.per_element_s, float(batching.max_batch), permits=float(batching.permits)
+    )
 
 
 def bucket_sizes(batching: BatchingConfig, warm_up: Sequence[Mapping[str, int]]) -> list[dict[str, int]]:
@@ -161,16 +183,25 @@ class ModelReplica:
     async def __init__(  # type: ignore[misc]  # Serve awaits it: ready means loaded and warm
         self, config: dict[str, Any], model: str, version: str
     ) -> None:
+        started = time.monotonic()
         document = Config.model_validate(config)
         artifact = Repository(Path(document.repository)).open(model, version)
         entry = document.models[model]
-        self._host = ModelHost(artifact, setup_of(entry, artifact.manifest, entry.replicas, cpu_cores()))
+        setup = setup_of(entry, artifact.manifest, entry.max_replicas, cpu_cores())
+        self._host = ModelHost(artifact, setup)
         await self._host.start()
         self._tasks = [
             asyncio.create_task(metrics.report({(model, version): self._host})),
             asyncio.create_task(watch([self._host])),
         ]
         settle_memory()
+        self._loaded_s = time.monotonic() - started
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """For the autoscaling policy; Serve asks twice a second."""
+        load = self._host.load()
+        permits = self._host.setup.batching.permits
+        return ReplicaReport(0.0, **asdict(load), permits=permits, loaded_s=self._loaded_s).numbers()
 
     async def __del__(self) -> None:
         for task in self._tasks:

@@ -82,7 +82,32 @@ async def open_loop(
     when all are busy. Past `max_outstanding` unanswered requests one fails at once. EngineUnavailable
     when nobody listens at the start.
     """
-    run = _Run(host, port, requests, arrivals(len(requests), rate_per_s, seed))
+    times = arrivals(len(requests), rate_per_s, seed)
+    return await open_loop_at(
+        host,
+        port,
+        requests,
+        times,
+        connections=connections,
+        max_connections=max_connections,
+        max_outstanding=max_outstanding,
+        keep_headers=keep_headers,
+    )
+
+
+async def open_loop_at(
+    host: str,
+    port: int,
+    requests: Sequence[bytes],
+    times: Array,
+    *,
+    connections: int = 64,
+    max_connections: int = 512,
+    max_outstanding: int = 4096,
+    keep_headers: bool = False,
+) -> OpenLoad:
+    """The same at these times, in seconds after the start."""
+    run = _Run(host, port, requests, times)
     run.max_connections = max_connections
     run.max_outstanding = max_outstanding
     run.keep_headers = keep_headers

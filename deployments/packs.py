@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from batching.execute import group_label
-from batching.queue import Item, WaitingQueue
+from batching.queue import LAST_LEVEL, Item, WaitingQueue
+from batching.shapes import Sizes
 from headrace.config import BatchingConfig
 from headrace.tensors import Signature
 
@@ -40,6 +41,18 @@ class Packs:
     @property
     def num_rows(self) -> int:
         return self._queue.num_rows
+
+    def waiting(self) -> tuple[int, int]:
+        """Rows, and the elements in them."""
+        return self._queue.ahead_of(LAST_LEVEL)
+
+    def oldest_s(self, now: float) -> float:
+        """How long the request whose turn it is has waited; 0 when there is none."""
+        return self._queue.oldest_s(now)
+
+    def measure(self, sizes: Sizes) -> int:
+        """The elements of one row in the shape it will run in; TensorRejected when no bucket holds it."""
+        return self._queue.measure(sizes)
 
     def add(self, item: Item) -> None:
         """Take a request in; TensorRejected when no bucket holds it."""

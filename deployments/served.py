@@ -11,7 +11,7 @@ from cache.keys import key_of
 from cache.responses import ResponseCache
 from cache.scope import name_of
 from deployments import metrics
-from deployments.backends import Backend
+from deployments.backends import Backend, Replicas
 from deployments.door import Door
 from deployments.pipelines import Step
 from deployments.recorder import Recorder
@@ -39,6 +39,7 @@ class Served:
     recorder: Recorder
     setup: Setup | None = None  # None: a pipeline, whose steps have theirs
     backend: Backend | None = None  # likewise
+    steps: tuple[Served, ...] = ()  # of a pipeline
 
     @property
     def name(self) -> str:
@@ -83,6 +84,13 @@ class Served:
     async def _run(self, request: InferRequest, sizes: Sizes, deadline: float | None) -> Ran:
         self.seen.count(sizes)
         return await self.compute(request, sizes, deadline)
+
+    def turned_away(self, requests: int) -> None:
+        """So many were refused on their way here, which more replicas would have answered."""
+        if isinstance(self.backend, Replicas):
+            self.backend.turned_away(requests)
+        for step in self.steps:
+            step.turned_away(requests)
 
     async def close(self) -> None:
         if self.backend is not None:

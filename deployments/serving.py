@@ -11,6 +11,7 @@ from cache.embedded import EmbeddedServer
 from deployments import app
 from deployments.cluster import LocalCluster, addresses, connect, start_serve
 from deployments.setup import Setup
+from engines.cpu import cpu_cores
 from headrace.config import Config
 
 _log = logging.getLogger(__name__)
@@ -40,14 +41,15 @@ class Server:
 
     def update(self, config: Config) -> None:
         """Deploy another configuration on the same cluster and cache."""
-        app.deploy(config.model_copy(update={"cache": self.config.cache}))
+        config = config.model_copy(update={"cache": self.config.cache})
+        app.deploy(_for_one_machine(config) if self.metrics_url else config)
 
 
 @contextmanager
 def serving(config: Config, *, throughput: bool = True) -> Iterator[Server]:
     """A server on a Ray cluster of its own on this machine, ended with the block."""
     with ExitStack() as stack:
-        config = app.pinned(config)  # a model that is not there is found before anything starts
+        config = _for_one_machine(app.pinned(config))  # what is not there is found before anything starts
         if config.cache.enabled and config.cache.url is None:
             cache_server = EmbeddedServer(config.cache.redis_mib)
             stack.callback(cache_server.stop)
@@ -63,6 +65,16 @@ def serving(config: Config, *, throughput: bool = True) -> Iterator[Server]:
         stack.enter_context(cluster)
         app.deploy(config)
         yield Server(config, cluster.address, f"http://127.0.0.1:{cluster.metrics_port}/metrics")
+
+
+def _for_one_machine(config: Config) -> Config:
+    """Its cores bound how many replicas start at a time, unless that is given."""
+    models = dict(config.models)
+    for name, entry in models.items():
+        if entry.autoscaling is not None and entry.autoscaling.starts_at_once is None:
+            scaling = entry.autoscaling.model_copy(update={"starts_at_once": cpu_cores()})
+            models[name] = entry.model_copy(update={"autoscaling": scaling})
+    return config.model_copy(update={"models": models})
 
 
 def join(config: Config, address: str) -> Server:

@@ -18,11 +18,12 @@ GIVEN, TUNED, MEASURED, DEFAULT = "configuration", "tuned", "latencies", "defaul
 class Setup:
     """Every value that one version runs with, and where each came from."""
 
-    instances: int
+    instances: int  # the most, where their number follows the work
     threads: int  # of each engine
     batching: BatchingConfig  # of each instance: its grouping is decided, max_queue is its own share
     origins: Mapping[str, str]
     note: str = ""  # why a tuned set-up was not taken
+    fewest: int | None = None  # where their number follows the work
 
     def told(self) -> dict[str, Any]:
         """As plain data, for `headrace status --json`."""
@@ -75,7 +76,9 @@ def setup_of(model: ModelConfig, manifest: Manifest, instances: int, cores: int)
         origins["grouping"] == TUNED or not model.batching.buckets
     ):
         changes |= _learned(manifest, tuned)
-    return Setup(instances, threads, model.batching.model_copy(update=changes), origins, note)
+    batching = model.batching.model_copy(update=changes)
+    fewest = model.autoscaling.min_replicas if model.autoscaling else None
+    return Setup(instances, threads, batching, origins, note, fewest)
 
 
 def queue_share(model: ModelConfig, holders: int) -> int:
@@ -85,7 +88,7 @@ def queue_share(model: ModelConfig, holders: int) -> int:
 
 def instances_of(config: Config, model: ModelConfig) -> int:
     """The engines that a version's requests are divided over."""
-    return model.replicas if model.placement == "replicas" else config.gateways
+    return model.max_replicas if model.placement == "replicas" else config.gateways
 
 
 def tuned_for(manifest: Manifest, cores: int) -> tuple[Tuned | None, str]:
@@ -125,9 +128,8 @@ def in_words(setup: Setup | Mapping[str, Any]) -> str:
     """One line: what runs, and where that came from."""
     told = setup.told() if isinstance(setup, Setup) else setup
     threads = f"{told['threads']} thread{'s' if told['threads'] > 1 else ''}"
-    how = (
-        f"{told['instances']} x {threads}, grouping {told['grouping']}, batches of up to {told['max_batch']}"
-    )
+    count = told["instances"] if told["fewest"] is None else f"{told['fewest']} to {told['instances']}"
+    how = f"{count} x {threads}, grouping {told['grouping']}, batches of up to {told['max_batch']}"
     if told["grouping"] == "nearest":
         how += f", padding up to {told['max_padding']:.0%}"
     if told["grouping"] == "buckets":

@@ -120,6 +120,9 @@ class AutoscalingConfig(_Part):
     utilization: float = Field(default=0.75, ge=0.1, le=1)  # of the engines, at most: the rest is for bursts
     down_after_s: float = Field(default=60.0, ge=1, le=86_400)  # for so long fewer must have sufficed
     sleep_after_s: float = Field(default=300.0, ge=1, le=86_400)  # without a request, for min_replicas 0
+    # On few cores those that start keep each other back. None: as many as the machine has cores where
+    # `headrace serve` has one of its own, else no limit
+    starts_at_once: int | None = Field(default=None, ge=1, le=10_000)
 
     @model_validator(mode="after")
     def _bounds_do_not_cross(self) -> AutoscalingConfig:

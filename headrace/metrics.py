@@ -73,6 +73,26 @@ CACHE_FAULTS = MetricSpec(
     "headrace_cache_faults_total", "counter", "Cache operations that failed and were treated as a miss.", ()
 )
 
+_APPLICATION = ("application",)  # of a model version, "headrace:NAME:VERSION"
+OFFERED = MetricSpec(
+    "headrace_offered_replicas",
+    "gauge",
+    "Replicas that the requests which come now would keep busy, refused ones included.",
+    _APPLICATION,
+)
+BACKLOG = MetricSpec(
+    "headrace_backlog_seconds",
+    "gauge",
+    "What one replica would take for all that waits or runs.",
+    _APPLICATION,
+)
+AUTOSCALING_FAULTS = MetricSpec(
+    "headrace_autoscaling_faults_total",
+    "counter",
+    "Decisions that failed, so that the number of replicas stayed as it was.",
+    _APPLICATION,
+)
+
 ALL = (
     REQUEST_LATENCY,
     QUEUE_DEPTH,
@@ -84,4 +104,7 @@ ALL = (
     CACHE_SAVED,
     ERRORS,
     CACHE_FAULTS,
+    OFFERED,
+    BACKLOG,
+    AUTOSCALING_FAULTS,
 )

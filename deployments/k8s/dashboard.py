@@ -84,7 +84,7 @@ def _requests() -> list[_Panel]:
 
 
 def _replicas() -> list[_Panel]:
-    by = "sum by (application, deployment)"
+    by, by_application = "sum by (application, deployment)", "sum by (application)"
     name = "{{application}} {{deployment}}"
     return [
         ("Healthy replicas", "short", [(f"{by} (ray_serve_deployment_replica_healthy{{{_SERVE}}})", name)]),
@@ -97,6 +97,36 @@ def _replicas() -> list[_Panel]:
             ],
         ),
         ("State (6 is running)", "short", [(f"ray_serve_application_status{{{_SERVE}}}", "{{application}}")]),
+        (
+            "Work that comes",
+            "short",
+            [
+                (
+                    f"max by (application) ({exported(metrics.OFFERED)}{{{_SERVE}}})",
+                    "{{application}}, in replicas",
+                )
+            ],
+        ),
+        (
+            "Work on hand",
+            "s",
+            [
+                (
+                    f"max by (application) ({exported(metrics.BACKLOG)}{{{_SERVE}}})",
+                    "{{application}}, of a replica",
+                )
+            ],
+        ),
+        (
+            "Failed decisions on replicas",
+            "short",
+            [
+                (
+                    f"{by_application} (increase({exported(metrics.AUTOSCALING_FAULTS)}{{{_SERVE}}}[10m]))",
+                    "{{application}}",
+                )
+            ],
+        ),
         (
             "Calls under way to replicas",
             "short",

@@ -10,7 +10,14 @@ from deployments.k8s.network import HEAD, RAY_NODE, WORKER
 from deployments.k8s.options import Options
 from deployments.k8s.plan import Plan
 from deployments.k8s.pods import Document
-from headrace.metrics import CACHE_FAULTS, ERRORS, QUEUE_DEPTH, REQUEST_LATENCY, MetricSpec
+from headrace.metrics import (
+    AUTOSCALING_FAULTS,
+    CACHE_FAULTS,
+    ERRORS,
+    QUEUE_DEPTH,
+    REQUEST_LATENCY,
+    MetricSpec,
+)
 
 _EVERY = "15s"
 _ERROR_SHARE = 0.05
@@ -114,6 +121,13 @@ def _rules(plan: Plan, options: Options) -> Iterator[Document]:
         "2m",
         "critical",
         "No gateway is healthy: nothing is answered.",
+    )
+    yield _rule(
+        "HeadraceAutoscalingFaults",
+        f"sum by (application) (increase({exported(AUTOSCALING_FAULTS)}{{{where}}}[10m])) > 0",
+        "1m",
+        "warning",
+        "Decisions on the replicas of {{ $labels.application }} fail; their number stays as it was.",
     )
     for name, entry in plan.config.models.items():
         if entry.autoscaling is None:

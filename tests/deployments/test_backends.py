@@ -49,8 +49,10 @@ class Handle:
         ]
 
 
-def replicas(handle: Handle, **limits: int) -> Replicas:
-    return Replicas(handle, SIGNATURE, BatchingConfig(grouping="exact"), **limits)
+def replicas(handle: Handle, max_calls: int, **limits: int) -> Replicas:
+    return Replicas(
+        handle, SIGNATURE, BatchingConfig(grouping="exact"), max_calls=lambda: max_calls, **limits
+    )
 
 
 def ask(backend: Replicas, value: float, timeout_s: float | None = None, size: int = 1) -> asyncio.Task[Ran]:

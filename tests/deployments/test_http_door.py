@@ -26,11 +26,12 @@ class OneModel:
         self.door = Door(gateways=1, floor=2, usual_s=lambda: 0.1)
         self.door.came(0.0, 2.0)
         self.door.left()
+        self.refused: list[int] = []
 
     def find(self, model: str, version: str | None = None) -> Any:
         if model != "model":
             raise NotFound("no such model")
-        return SimpleNamespace(door=self.door)
+        return SimpleNamespace(door=self.door, turned_away=self.refused.append)
 
     async def answer(self, request: InferRequest) -> InferResponse:
         self.find(request.model)
@@ -65,3 +66,15 @@ async def test_a_slow_body_for_no_model_is_told_so_at_its_end() -> None:
     unknown = REQUEST.replace(b"/models/model/", b"/models/nobody/")
     async with listening(app) as port:
         assert (await exchange(port, unknown[:-4], unknown[-4:])).startswith(b"HTTP/1.1 404")
+
+
+async def test_what_haproxy_refused_is_heard_of_and_bounded() -> None:
+    gateway = OneModel()
+    app = HttpApp(gateway, LimitsConfig())  # type: ignore[arg-type]
+    async with listening(app) as port:
+        for told in ("17", "99999999", "-1", "many"):
+            head = f"headrace-refused: {told}\r\n\r\n".encode()
+            assert (await exchange(port, REQUEST.replace(b"\r\n\r\n", b"\r\n" + head, 1))).startswith(
+                b"HTTP/1.1 200"
+            )
+    assert gateway.refused == [17, 10_000, 0, 0]

@@ -146,3 +146,11 @@ def test_code_runs_only_where_that_is_said() -> None:
     with pytest.raises(ConfigRejected, match="'text' is Python code, which runs in the server: set run_code"):
         setup_of(model(), code, 2, CORES)
     assert setup_of(model(run_code=True), code, 2, CORES).threads == 1
+
+
+def test_a_number_that_follows_the_work_is_told_with_its_bounds() -> None:
+    entry = parse_config(
+        {"models": {"text": {"placement": "replicas", "autoscaling": {"min_replicas": 0, "max_replicas": 9}}}}
+    ).models["text"]
+    setup = setup_of(entry, manifest(), entry.max_replicas, CORES)
+    assert in_words(setup).startswith("0 to 9 x 1 thread,")

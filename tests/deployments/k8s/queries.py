@@ -11,6 +11,7 @@ from deployments.k8s.files import Rendered
 
 # What only something that went wrong, or a policy, brings into being.
 NEEDS_AN_EVENT = {
+    "ray_headrace_autoscaling_faults_total",
     "ray_headrace_cache_faults_total",
     "ray_serve_health_check_failures_total",
     "ray_serve_autoscaling_desired_replicas",

@@ -1,0 +1,50 @@
+"""Which replica a call goes to; and word of how many there are, which Serve tells its routers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, RunningReplica
+
+from deployments import running
+from deployments.affinity import AffinityRouter, calls_of
+
+_DRAWN = 16  # replicas that are looked at, when there are more
+
+
+def drawn(replicas: Sequence[str], calls: Mapping[str, int]) -> list[str]:
+    """Some of the replicas, the least busy one first; `calls` are those under way, none where not known."""
+    found = random.sample(replicas, min(_DRAWN, len(replicas)))
+    return sorted(found, key=lambda name: calls.get(name, 0))
+
+
+class _Counted(RequestRouter):  # type: ignore[misc]  # Ray's classes are Any here
+    _deployment_id: Any
+
+    def update_replicas(self, replicas: list[RunningReplica]) -> None:
+        super().update_replicas(replicas)
+        running.note(self._deployment_id.app_name, len(replicas))
+
+
+class LeastBusyRouter(_Counted, FIFOMixin):  # type: ignore[misc]
+    """The least busy of those that are drawn. Of two, as Serve draws them, both are often busy while another
+    is idle: calls are few here, and each is a batch."""
+
+    async def choose_replicas(
+        self,
+        candidate_replicas: list[RunningReplica],
+        pending_request: PendingRequest | None = None,
+    ) -> list[list[RunningReplica]]:
+        if not candidate_replicas:
+            return []
+        if pending_request is not None:
+            pending_request.routing_context.should_backoff = True  # rather than ask again without a pause
+        replicas = {replica.replica_id.unique_id: replica for replica in candidate_replicas}
+        first, *others = drawn(list(replicas), calls_of(self, candidate_replicas))
+        return [[replicas[first]], [replicas[name] for name in others]]
+
+
+class LikeToLikeRouter(_Counted, AffinityRouter):
+    """Like requests meet on one replica, until it is busy."""
