@@ -137,6 +137,9 @@ def serve(
         str | None,
         typer.Option(help="Deploy on this Ray cluster instead of starting one.", envvar="RAY_ADDRESS"),
     ] = None,
+    growing: Annotated[
+        bool, typer.Option(help="Wait for nodes that are still to come, where none is large enough.")
+    ] = False,
 ) -> None:
     """Serve the models of a configuration until Ctrl-C, or deploy them on a running Ray cluster."""
     from deployments.serving import join, serving
@@ -149,7 +152,7 @@ def serve(
         document["grpc"] = {"port": grpc_port}
     checked = parse_config(document)
     if address is not None:
-        server = join(checked, address)
+        server = join(checked, address, is_growing=growing)
         console.print(
             f"deployed on {address}; requests go to {' and '.join(server.addresses)} on each of its nodes"
         )
@@ -187,9 +190,11 @@ def status(
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """What runs on the cluster: applications, replicas, and the versions that answer."""
+    from deployments.cluster import answers_only
     from deployments.status import read_status
 
-    state = read_status(address)
+    with answers_only():
+        state = read_status(address)
     if json_output:
         print(json.dumps(state, indent=2))
         return
@@ -199,6 +204,8 @@ def status(
             running = ", ".join(f"{count} {kind}" for kind, count in replicas.items())
             table.add_row(name, entry["status"], deployment, running)
     console.print(table)
+    for name, what in state["waits"].items():
+        console.print(f"{name} waits for {what}", highlight=False, soft_wrap=True)
     if state["addresses"]:
         console.print(f"requests go to {' and '.join(state['addresses'])}")
     for model, versions in state["models"].items():
@@ -243,9 +250,12 @@ def shapes(
     address: Annotated[str, typer.Option(help="The Ray cluster.", envvar="RAY_ADDRESS")] = "auto",
 ) -> None:
     """The sizes of the requests that a served model has computed, a JSON line each, for headrace tune."""
+    from deployments.cluster import answers_only
     from deployments.tuning import recorded
 
-    for entry in recorded(model, address):
+    with answers_only():
+        entries = list(recorded(model, address))
+    for entry in entries:
         print(json.dumps(entry))
 
 

@@ -39,9 +39,10 @@ def serve_flags(
     ports: Ports,
     throughput: bool = True,
     max_message: int = MAX_MESSAGE,
+    is_alone: bool = True,
 ) -> dict[str, str]:
     """The variables for one node; HAProxy's files go into `folder`. Without `throughput` Serve's own proxy
-    in Python answers."""
+    in Python answers. `is_alone`: no other node's HAProxy has to reach the replicas here."""
     flags = {"RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(MAX_MESSAGE)}
     if grpc is not None:
         flags |= {
@@ -52,7 +53,7 @@ def serve_flags(
             "RAY_SERVE_HAPROXY_H2_BE_INITIAL_WINDOW_SIZE": str(HTTP2_WINDOW),
             "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": BIND,
             # Behind HAProxy, which runs on this machine, nobody else needs to reach the replicas.
-            BIND_HOST: "127.0.0.1" if throughput else http.host,
+            BIND_HOST: "127.0.0.1" if throughput and is_alone else http.host,
         }
     if not throughput:
         return flags

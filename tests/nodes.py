@@ -26,6 +26,12 @@ from headrace.guard import guarded
 from tests import cluster_program
 
 ROOT = Path(__file__).resolve().parent.parent
+_IDS = """
+import ray, sys
+ray.init(sys.argv[1], logging_level="ERROR")
+for node in ray.nodes():
+    print(node["NodeID"], node["NodeManagerAddress"])
+"""
 _HEAD = "127.0.1.1"  # not 127.0.0.1, which Ray takes for the machine's outer address
 
 
@@ -35,6 +41,7 @@ class Node:
 
     address: str
     http_port: int  # of its HAProxy
+    grpc_port: int
     processes: tuple[psutil.Process, ...]  # of Ray itself
 
     def offspring(self) -> list[psutil.Process]:
@@ -44,6 +51,10 @@ class Node:
             with suppress(psutil.NoSuchProcess):
                 found += process.children(recursive=True)
         return found
+
+    def running(self, words: str) -> list[psutil.Process]:
+        """Its processes whose title holds these words."""
+        return [process for process in self.offspring() if words in _title(process)]
 
     def kill(self) -> None:
         """As if its plug were pulled: everything at once, with SIGKILL."""
@@ -68,7 +79,7 @@ class Nodes:
         head_environment: Mapping[str, str] | None = None,
     ) -> None:
         self._config = config
-        self._environment = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
+        self.environment = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
         self._head_environment = dict(head_environment or {})
         self.address = ""
         self.head: Node
@@ -80,7 +91,7 @@ class Nodes:
         self._folder = tempfile.TemporaryDirectory(prefix="hr-", dir="/tmp", ignore_cleanup_errors=True)
         self._program = subprocess.Popen(
             guarded(signal.SIGTERM, [sys.executable, cluster_program.__file__]),
-            env={**self._environment, **self._head_environment, "RAY_TMPDIR": self._folder.name},
+            env={**self.environment, **self._head_environment, "RAY_TMPDIR": self._folder.name},
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -111,20 +122,25 @@ class Nodes:
         """The head, or another one in the place of one that was killed."""
         if self.address:
             arguments["gcs_server_port"] = int(self.address.rpartition(":")[2])
-        self.head = self._start(_HEAD, self._config.http.port, is_head=True, include_dashboard=False, **arguments)
+        grpc_port = self._config.grpc.port if self._config.grpc else 0
+        ports = self._config.http.port, grpc_port
+        self.head = self._start(_HEAD, *ports, is_head=True, include_dashboard=False, **arguments)
         return self.head
 
     def add(self, **arguments: Any) -> Node:
         """A worker node; its address is one that no node has had."""
         self._num_nodes += 1
-        (port,) = free_ports(1)
-        return self._start(f"127.0.1.{1 + self._num_nodes}", port, is_head=False, **arguments)
+        return self._start(f"127.0.1.{1 + self._num_nodes}", *free_ports(2), is_head=False, **arguments)
 
-    def _start(self, address: str, http_port: int, **arguments: Any) -> Node:
-        flags = serve_flags(
-            self._config.http, self._config.grpc, Path(self._folder.name), Ports(*free_ports(4))
-        )
-        flags |= {"PYTHONPATH": str(ROOT), "RAY_SERVE_WORKER_PROXY_HTTP_PORT": str(http_port)}
+    def _start(self, address: str, http_port: int, grpc_port: int, **arguments: Any) -> Node:
+        folder, ports = Path(self._folder.name), Ports(*free_ports(4))
+        flags = serve_flags(self._config.http, self._config.grpc, folder, ports, is_alone=False)
+        flags |= {
+            "PYTHONPATH": str(ROOT),
+            # Ray's own settings for several nodes on one machine; elsewhere all have the same ports.
+            "RAY_SERVE_WORKER_PROXY_HTTP_PORT": str(http_port),
+            "RAY_SERVE_WORKER_PROXY_GRPC_PORT": str(grpc_port),
+        }
         request = {"node_ip_address": address, "env_vars": flags, **arguments}
         assert self._program.stdin is not None
         assert self._program.stdout is not None
@@ -135,16 +151,33 @@ class Nodes:
             raise AssertionError((Path(self._folder.name) / "nodes.log").read_text())
         told = json.loads(line)
         self.address = told["gcs"]
-        node = Node(address, http_port, tuple(psutil.Process(pid) for pid in told["pids"]))
+        node = Node(address, http_port, grpc_port, tuple(psutil.Process(pid) for pid in told["pids"]))
         self._all.append(node)
         return node
 
-    def headrace(self, *arguments: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+    def drain(self, node: Node) -> None:
+        """Have replicas move from a node to others, as before maintenance."""
+        ids = [line.split() for line in self._ray("-c", _IDS, self.address).splitlines()]
+        (node_id,) = [each for each, address in ids if address == node.address]
+        command = ["-m", "ray.scripts.scripts", "drain-node", "--address", self.address, "--node-id", node_id]
+        reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "maintenance"]
+        self._ray(*command, *reason, "--deadline-remaining-seconds", "60")
+
+    def _ray(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, *arguments], env=self.environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def headrace(
+        self, *arguments: str, timeout_s: float = 120, cwd: Path = ROOT, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run the command to its end, as somebody who may use the cluster."""
         return subprocess.run(
             [sys.executable, "-m", "deployments.cli", *arguments],
-            cwd=ROOT,
-            env=self._environment,
+            cwd=cwd,
+            env={**self.environment, **environment},
             capture_output=True,
             text=True,
             timeout=timeout_s,
@@ -154,8 +187,15 @@ class Nodes:
     def status(self) -> dict[str, Any]:
         told = self.headrace("status", "--address", self.address, "--json")
         assert told.returncode == 0, told.stderr
-        result: dict[str, Any] = json.JSONDecoder().raw_decode(told.stdout)[0]
+        result: dict[str, Any] = json.loads(told.stdout)
         return result
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def wait_until(is_so: Callable[[], bool], what: str, timeout_s: float = 60) -> float:
