@@ -58,7 +58,10 @@ def refuse(needs: Iterable[Need], rooms: Sequence[Room], hint: str = "") -> None
 
 
 def waits_for(
-    amounts: Amounts, rooms: Sequence[Room], per_node: int | None = None, taken: Mapping[str, int] | None = None
+    amounts: Amounts,
+    rooms: Sequence[Room],
+    per_node: int | None = None,
+    taken: Mapping[str, int] | None = None,
 ) -> str:
     """On what a replica waits that no node can take now, in words; "" when one could.
 

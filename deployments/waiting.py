@@ -85,4 +85,4 @@ def _deployments() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _is_waiting(replica: dict[str, Any]) -> bool:
-    return str(replica["state"]) == "STARTING" and not replica.get("node_id")
+    return bool(replica["state"] == "STARTING") and not replica.get("node_id")

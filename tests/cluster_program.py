@@ -32,7 +32,7 @@ def _start(cluster: Any, is_head: bool, **arguments: Any) -> dict[str, Any]:
         cluster.head_node = None  # a former one was killed from outside
     node = cluster.add_node(**arguments)
     processes = [each.process.pid for kind in node.all_processes.values() for each in kind]
-    return {"gcs": cluster.address, "pids": processes}
+    return {"gcs": cluster.address, "id": node.node_id, "pids": processes}
 
 
 if __name__ == "__main__":

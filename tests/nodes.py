@@ -10,8 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,15 +23,9 @@ from deployments.flags import Ports, serve_flags
 from deployments.ports import free_ports
 from headrace.config import Config
 from headrace.guard import guarded
-from tests import cluster_program
+from tests import cluster_program, handle_job
 
 ROOT = Path(__file__).resolve().parent.parent
-_IDS = """
-import ray, sys
-ray.init(sys.argv[1], logging_level="ERROR")
-for node in ray.nodes():
-    print(node["NodeID"], node["NodeManagerAddress"])
-"""
 _HEAD = "127.0.1.1"  # not 127.0.0.1, which Ray takes for the machine's outer address
 
 
@@ -39,6 +33,7 @@ _HEAD = "127.0.1.1"  # not 127.0.0.1, which Ray takes for the machine's outer ad
 class Node:
     """A node and what runs on it, by process id."""
 
+    id: str  # Ray's
     address: str
     http_port: int  # of its HAProxy
     grpc_port: int
@@ -151,24 +146,44 @@ class Nodes:
             raise AssertionError((Path(self._folder.name) / "nodes.log").read_text())
         told = json.loads(line)
         self.address = told["gcs"]
-        node = Node(address, http_port, grpc_port, tuple(psutil.Process(pid) for pid in told["pids"]))
+        node = Node(
+            told["id"], address, http_port, grpc_port, tuple(psutil.Process(pid) for pid in told["pids"])
+        )
         self._all.append(node)
         return node
 
     def drain(self, node: Node) -> None:
         """Have replicas move from a node to others, as before maintenance."""
-        ids = [line.split() for line in self._ray("-c", _IDS, self.address).splitlines()]
-        (node_id,) = [each for each, address in ids if address == node.address]
-        command = ["-m", "ray.scripts.scripts", "drain-node", "--address", self.address, "--node-id", node_id]
-        reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "maintenance"]
-        self._ray(*command, *reason, "--deadline-remaining-seconds", "60")
-
-    def _ray(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, *arguments], env=self.environment, capture_output=True, text=True, timeout=60, check=False
+        command = ["drain-node", "--address", self.address, "--node-id", node.id]
+        command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "maintenance"]
+        subprocess.run(
+            [sys.executable, "-m", "ray.scripts.scripts", *command, "--deadline-remaining-seconds", "60"],
+            env=self.environment,
+            capture_output=True,
+            timeout=60,
+            check=True,
         )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+
+    @contextmanager
+    def other_job(self, node: Node, models: Sequence[str], failures: Path) -> Iterator[subprocess.Popen[str]]:
+        """Another Ray job, on a node, that calls these models by handle all the time (tests/handle_job.py); each
+        failed call is a line of the file."""
+        with failures.open("w") as errors:
+            job = subprocess.Popen(
+                [sys.executable, handle_job.__file__, self.address, node.address, *models],
+                env=self.environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        try:
+            assert job.stdout is not None
+            assert job.stdout.readline() == "ready\n", failures.read_text()
+            yield job
+        finally:
+            job.kill()
+            job.wait()
 
     def headrace(
         self, *arguments: str, timeout_s: float = 120, cwd: Path = ROOT, **environment: str
@@ -206,3 +221,10 @@ def wait_until(is_so: Callable[[], bool], what: str, timeout_s: float = 60) -> f
             raise AssertionError(f"waited {timeout_s:g} s in vain: {what}")
         time.sleep(0.1)
     return time.monotonic() - began
+
+
+def job_summary(job: subprocess.Popen[str]) -> dict[str, Any]:
+    """What the other job did, now that it ends: calls, failed and wrong ones, the slowest."""
+    said, _ = job.communicate(timeout=90)
+    result: dict[str, Any] = json.loads(said.splitlines()[-1])  # Ray prints there, too, when a node dies
+    return result

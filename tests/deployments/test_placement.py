@@ -58,7 +58,9 @@ def test_the_scarce_resource_is_named_with_what_each_node_has_free() -> None:
 
 
 def test_where_only_the_combination_is_scarce_both_are_named() -> None:
-    assert waits_for({"GPU": 0.5, "CPU": 4}, [HEAD, SMALL, LARGE]).startswith("0.5 GPUs and 4 CPUs on one node")
+    assert waits_for({"GPU": 0.5, "CPU": 4}, [HEAD, SMALL, LARGE]).startswith(
+        "0.5 GPUs and 4 CPUs on one node"
+    )
 
 
 def test_of_many_nodes_only_some_are_listed() -> None:
