@@ -1,5 +1,6 @@
-"""A node killed under load, again and again: SIGKILL to its raylet and all its processes, a gateway and a GPU replica
-among them, while requests come at a constant rate through HAProxies of other nodes and by handle from another job."""
+"""A node killed under load, again and again: SIGKILL to its raylet and all its processes, a gateway and a
+GPU replica among them, while requests come at a constant rate through HAProxies of other nodes, and by handle
+from another job."""
 
 from __future__ import annotations
 

@@ -40,8 +40,8 @@ _COMMON: dict[str, Any] = {
 
 
 def gateway(config: Config, per_node: int | None = None) -> Application:
-    """The application at route "/": every model of a pinned configuration behind one ingress, at most `per_node`
-    gateways on a node."""
+    """The application at route "/": every model of a pinned configuration behind one ingress, at most
+    `per_node` gateways on a node."""
     is_scaled = any(entry.autoscaling for entry in config.models.values())
     deployment = serve.deployment(
         name="Gateway",

@@ -1,11 +1,13 @@
-"""The `headrace` command: demo, optimize, publish, split, serve, status, tune, shapes, cache, doctor."""
+"""The `headrace` command: demo, optimize, publish, serve, status, tune, cache and more."""
 
 from __future__ import annotations
 
 import io
 import json
+import shlex
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -182,6 +184,22 @@ def _tell_setups(setups: Mapping[str, Mapping[str, Setup | Mapping[str, Any]]]) 
     for model, versions in setups.items():
         for version, setup in versions.items():
             console.print(f"{model}/{version}: {in_words(setup)}", highlight=False, soft_wrap=True)
+
+
+@cli.command()
+def flags(
+    config: Annotated[Path, typer.Argument(help="What will be served.")],
+) -> None:
+    """What Ray needs in its environment on each node of a cluster of your own, as commands of the shell:
+
+    eval "$(headrace flags CONFIG)" && ray start ...
+    """
+    from deployments.flags import node_flags
+    from headrace.config import load_config
+
+    folder = Path(tempfile.mkdtemp(prefix="headrace-"))  # HAProxy's, for as long as Ray runs
+    for name, value in node_flags(load_config(config), folder).items():
+        print(f"export {name}={shlex.quote(value)}")
 
 
 @cli.command()

@@ -175,8 +175,8 @@ class NotAdmitted(EngineUnavailable):
 
 
 def connect(address: str) -> None:
-    """Connect this process to a Ray cluster as a quiet driver; EngineUnavailable when nobody answers, NotAdmitted
-    when it wants another token than ours."""
+    """Connect this process to a Ray cluster as a quiet driver; EngineUnavailable when nobody answers,
+    NotAdmitted when it wants another token than ours."""
     import ray
 
     host, _, port = address.rpartition(":")
@@ -199,7 +199,7 @@ def connect(address: str) -> None:
 
 @contextlib.contextmanager
 def answers_only() -> Iterator[None]:
-    """Keeps standard output for what the block's caller prints after it: Ray's driver prints there when a node dies.
+    """Keeps standard output for what is printed after the block: Ray's driver prints there when a node dies.
     Leaves the cluster at the end."""
     import ray
 

@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deployments.grpc import BIND, BIND_HOST
+from deployments.ports import free_ports
 from headrace import guard
-from headrace.config import GrpcConfig, HttpConfig
+from headrace.config import Config, GrpcConfig, HttpConfig
 
 HAPROXY = Path(__file__).resolve().with_name("haproxy.sh")
 HEADER_TIMEOUT_S = 30
 IDLE_TIMEOUT_S = 3600  # of a connection kept open between requests
 RETRY_BYTES = 64 << 10  # of a request, headers included
 HTTP2_WINDOW = 1 << 20  # 10 MB there and back took 95 ms, 170 with HAProxy's usual 64 KiB
+HEAD_BYTES = 1 << 20  # of a message a little over the limit, so that our own refusal says what is allowed
 MAX_MESSAGE = 256 << 20  # between replicas; Ray's own default refuses tensors over 4 MiB
 
 
@@ -90,3 +92,12 @@ def serve_flags(
         "HEADRACE_HEADER_S": str(HEADER_TIMEOUT_S),
         "HEADRACE_IDLE_S": str(IDLE_TIMEOUT_S),
     }
+
+
+def node_flags(config: Config, folder: Path) -> dict[str, str]:
+    """The environment that Ray is to be started with on this machine as one of several nodes."""
+    paths = [str(HAPROXY.parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    max_message = (config.limits.body_mib << 20) + HEAD_BYTES
+    ports = Ports(*free_ports(4))
+    flags = serve_flags(config.http, config.grpc, folder, ports, max_message=max_message, is_alone=False)
+    return {"PYTHONPATH": os.pathsep.join(paths), **flags}

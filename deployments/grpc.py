@@ -183,8 +183,9 @@ def bind_privately() -> list[Any]:
     Serve has no setting for the address of its gRPC servers and would bind every interface. This is its
     hook for middlewares (of which there are none), called in each process before a server starts.
 
-    A port that somebody listens on is refused, and Serve takes another. gRPC would share it, since the option by
-    which Serve forbids that has a type which gRPC ignores: two servers on one machine then get each other's calls.
+    A port that somebody listens on is refused, and Serve takes another. gRPC would share it, since the option
+    by which Serve forbids that has a type which gRPC ignores: two servers on one machine would then get each
+    other's calls.
     """
     from ray.serve._private import default_impl
 

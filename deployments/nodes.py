@@ -31,12 +31,12 @@ def rooms() -> list[Room]:
 
 
 def check_front(host: str, nodes: list[Room]) -> None:
-    """ConfigRejected for an address that the HAProxies of several nodes could not reach each other's gateways by:
-    Serve has gateways listen where HAProxy does."""
+    """ConfigRejected for an address by which the HAProxies of several nodes could not reach each other's
+    gateways: Serve has those listen where HAProxy does."""
     if len(nodes) > 1 and host.startswith(_LOOPBACK):
         raise ConfigRejected(
-            f"http.host: {host} is reached from the same node only, and this cluster has {len(nodes)} nodes, which "
-            "send requests to each other's gateways; give http.host: 0.0.0.0"
+            f"http.host: {host} is reached from the same node only, and this cluster has {len(nodes)} nodes, "
+            "which send requests to each other's gateways; give http.host: 0.0.0.0"
         )
 
 
@@ -61,13 +61,14 @@ def check_repository(config: Config, nodes: list[Room], timeout_s: float = REPOS
         for version, digest in found.items():
             if digest != here[version]:
                 raise ConfigRejected(
-                    f"repository: {config.repository} on node {asked[task]} has no {version} as here ({digest}); "
-                    "put the repository where every node reads it under this path, such as a shared volume"
+                    f"repository: {config.repository} on node {asked[task]} has no {version} as here "
+                    f"({digest}); put the repository where every node reads it under this path, such as a "
+                    "shared volume"
                 )
     if late:
         raise ConfigRejected(
-            f"repository: {config.repository} could not be read on node {asked[late[0]]} within {timeout_s:g} s; "
-            "see whether that node, and what the path is mounted from, is well"
+            f"repository: {config.repository} could not be read on node {asked[late[0]]} within "
+            f"{timeout_s:g} s; see whether that node, and what the path is mounted from, is well"
         )
 
 

@@ -1,5 +1,5 @@
-"""Where replicas can go on the nodes of a cluster: what fits nowhere, what is waited for, how many gateways a node
-may have (pure)."""
+"""Where replicas can go on the nodes of a cluster: what fits nowhere, what is waited for, how many gateways a
+node may have (pure)."""
 
 from __future__ import annotations
 

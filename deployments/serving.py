@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from cache.embedded import EmbeddedServer
 from deployments import app
 from deployments.cluster import LocalCluster, addresses, connect, start_serve
+from deployments.flags import HEAD_BYTES
 from deployments.nodes import check_front, check_repository, rooms
 from deployments.setup import Setup
 from headrace.config import Config
 
 _log = logging.getLogger(__name__)
 HINT = "; if one is still to come, say --growing"
-_HEAD_BYTES = 1 << 20  # of a message a little over the limit, so that our own refusal says what is allowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def serving(config: Config, *, throughput: bool = True) -> Iterator[Server]:
             config.grpc,
             num_cpus=app.num_cpus(config),
             throughput=throughput,
-            max_message=(config.limits.body_mib << 20) + _HEAD_BYTES,
+            max_message=(config.limits.body_mib << 20) + HEAD_BYTES,
         )
         stack.enter_context(cluster)
         app.check_size(config)
@@ -73,8 +73,8 @@ def serving(config: Config, *, throughput: bool = True) -> Iterator[Server]:
 def join(config: Config, address: str, *, is_growing: bool = False) -> Server:
     """Deploy on a Ray cluster that runs already; everything stays up when this process ends.
 
-    ConfigRejected before anything is deployed when a node cannot read the repository, or when none is large enough
-    for a replica; but not for the latter where larger ones are still to come (`is_growing`).
+    ConfigRejected before anything is deployed when a node cannot read the repository, or when none is large
+    enough for a replica; but not for the latter where larger ones are still to come (`is_growing`).
     """
     if config.cache.enabled and config.cache.url is None:
         _log.warning("no cache.url: on a cluster each gateway keeps answers in its own memory only")

@@ -37,7 +37,8 @@ def served(address: str) -> DeploymentHandle:
 
 
 def read_status(address: str) -> dict[str, Any]:
-    """Applications with the states of their replicas, on what those wait that no node can take, the served versions of each model and how they run."""
+    """Applications with the states of their replicas, on what those wait that no node can take, the served
+    versions of each model and how they run."""
     from ray import serve
 
     join_cluster(address)

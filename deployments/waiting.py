@@ -38,8 +38,8 @@ def waits() -> dict[str, str]:
 
 
 def capacities(application: str, cpus: float = 1.0) -> list[int]:
-    """How many replicas of an application, each of so many CPUs, every node could take; those there are count as room,
-    since an update ends them."""
+    """How many replicas of an application, each of so many CPUs, every node could take; those there are count
+    as room, since an update ends them."""
     there = Counter(
         replica.get("node_id", "")
         for name, deployment in _deployments()
@@ -51,7 +51,7 @@ def capacities(application: str, cpus: float = 1.0) -> list[int]:
 
 @contextmanager
 def telling() -> Iterator[None]:
-    """As long as the block runs, a warning whenever it changes what replicas wait for: Serve waits in silence."""
+    """As long as the block runs, a warning when what replicas wait for changes: Serve waits in silence."""
     ended = threading.Event()
 
     def tell() -> None:

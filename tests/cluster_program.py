@@ -1,8 +1,8 @@
-"""A program that holds a `ray.cluster_utils.Cluster`, so that the process that tests has nothing to do with Ray.
+"""A program that holds a `ray.cluster_utils.Cluster`, so that who tests has nothing to do with Ray.
 
-A line of JSON in is a node to start (the arguments of `Cluster.add_node`; `"is_head": true` for the first one, or
-for another in the place of a head that was killed); a line out names the cluster's address and the node's processes.
-The nodes end with this program.
+A line of JSON in is a node to start (the arguments of `Cluster.add_node`; `"is_head": true` for the first, or
+for another in the place of a head that was killed); a line out names the cluster's address and the node's
+processes. The nodes end with this program.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Several nodes of one Ray cluster on this machine: each with a loopback address of its own, and with ports of its
-own where Serve wants the same one on every node."""
+"""Several nodes of one Ray cluster on this machine: each with a loopback address of its own, and with ports
+of its own where Serve wants the same one on every node."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from deployments.flags import Ports, serve_flags
+from deployments.flags import node_flags
 from deployments.ports import free_ports
 from headrace.config import Config
 from headrace.guard import guarded
@@ -63,8 +63,8 @@ class Node:
 
 
 class Nodes:
-    """A cluster; leaving the block ends every process of it. `environment` is for every process of Ray and for
-    commands, such as its token; `head_environment` for the head's alone, such as where its Redis is."""
+    """A cluster; leaving the block ends every process of it. `environment` is for every process of Ray and
+    for commands, such as its token; `head_environment` for Ray alone, such as where the head's Redis is."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Nodes:
         self._all: list[Node] = []
 
     def __enter__(self) -> Nodes:
-        # A short path, since sockets are in there; of our own, since Ray notes there which cluster is the current.
+        # Short, since sockets are in there; our own, since Ray notes there which cluster is the current one.
         self._folder = tempfile.TemporaryDirectory(prefix="hr-", dir="/tmp", ignore_cleanup_errors=True)
         self._program = subprocess.Popen(
             guarded(signal.SIGTERM, [sys.executable, cluster_program.__file__]),
@@ -128,10 +128,8 @@ class Nodes:
         return self._start(f"127.0.1.{1 + self._num_nodes}", *free_ports(2), is_head=False, **arguments)
 
     def _start(self, address: str, http_port: int, grpc_port: int, **arguments: Any) -> Node:
-        folder, ports = Path(self._folder.name), Ports(*free_ports(4))
-        flags = serve_flags(self._config.http, self._config.grpc, folder, ports, is_alone=False)
-        flags |= {
-            "PYTHONPATH": str(ROOT),
+        flags = {
+            **node_flags(self._config, Path(self._folder.name)),
             # Ray's own settings for several nodes on one machine; elsewhere all have the same ports.
             "RAY_SERVE_WORKER_PROXY_HTTP_PORT": str(http_port),
             "RAY_SERVE_WORKER_PROXY_GRPC_PORT": str(grpc_port),
@@ -166,8 +164,8 @@ class Nodes:
 
     @contextmanager
     def other_job(self, node: Node, models: Sequence[str], failures: Path) -> Iterator[subprocess.Popen[str]]:
-        """Another Ray job, on a node, that calls these models by handle all the time (tests/handle_job.py); each
-        failed call is a line of the file."""
+        """Another Ray job, on a node, that calls these models by handle all the time (tests/handle_job.py);
+        each failed call is a line of the file."""
         with failures.open("w") as errors:
             job = subprocess.Popen(
                 [sys.executable, handle_job.__file__, self.address, node.address, *models],

@@ -1,8 +1,8 @@
-"""Many nodes: what is refused, where replicas go, and nodes that are killed, drained and restarted under load, while
-another Ray job calls by handle.
+"""Many nodes: what is refused, where replicas go, and nodes that are killed, drained and restarted under
+load, while another Ray job calls by handle.
 
-All on one cluster of three nodes, with token authentication, and its state in a Redis of its own. The tests follow
-each other: each leaves the cluster as the next one finds it.
+All on one cluster of three nodes, with token authentication, and its state in a Redis of its own. The tests
+follow each other: each leaves the cluster as the next one finds it.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def failed_calls(many: Many) -> list[dict[str, str]]:
 
 
 def load(nodes: list[Node], seconds: float, act: Callable[[], None]) -> dict[str, OpenLoad]:
-    """Requests at a constant rate to both models through the HAProxy of each node, while something happens."""
+    """Requests at a constant rate to both models by way of each of these nodes, while something happens."""
 
     async def ask() -> dict[str, OpenLoad]:
         tasks = {}

@@ -23,8 +23,8 @@ def test_more_gpus_than_any_node_has_are_refused_with_the_key_the_value_and_what
     with pytest.raises(ConfigRejected) as refused:
         refuse([Need({"GPU": 3.0, "CPU": 1.0}, KEYS)], [HEAD, SMALL, LARGE], "; or wait")
     assert str(refused.value) == (
-        "models.far.num_gpus: a replica asks for 3 GPUs; no node of this cluster has more than 2 GPUs (10.0.0.3)"
-        "; or wait"
+        "models.far.num_gpus: a replica asks for 3 GPUs; no node of this cluster has more than 2 GPUs "
+        "(10.0.0.3); or wait"
     )
 
 
