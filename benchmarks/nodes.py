@@ -19,7 +19,7 @@ from benchmarks.figures import Figure, arguments, finish
 from benchmarks.way_in import publish
 from deployments.load import infer_request
 from deployments.open_loop import OpenLoad, open_loop
-from deployments.ports import free_ports
+from deployments.ports import later_ports
 from headrace.config import parse_config
 from tests.nodes import Node, Nodes, job_summary, wait_until
 
@@ -65,7 +65,7 @@ def main() -> int:
 def measure(root: Path, kills: int) -> tuple[list[Kill], dict[str, float]]:
     for model in MODELS:
         publish(root / "models", model)
-    (port,) = free_ports(1)
+    (port,) = later_ports(1)
     document = {
         "repository": str(root / "models"),
         "gateways": GATEWAYS,

@@ -22,6 +22,7 @@ from engines.artifact import Repository
 from engines.cpu import cpu_cores
 from engines.manifest import digest_of
 from headrace.config import Config, load_config
+from headrace.errors import EngineUnavailable
 
 GATEWAY_APP = "headrace"
 _LIKE_TO_LIKE = RequestRouterConfig(request_router_class="deployments.routing.LikeToLikeRouter")
@@ -135,7 +136,13 @@ def deploy(config: Config) -> None:
                     wanted.add(app_name(name, version))
                     _run_replicas(model(config, name, version), app_name(name, version))
         per_node = gateways_per_node(config.gateways, capacities(GATEWAY_APP))
-        serve.run(gateway(config, per_node), name=GATEWAY_APP, route_prefix="/")
+        try:
+            serve.run(gateway(config, per_node), name=GATEWAY_APP, route_prefix="/")
+        except TimeoutError as err:
+            raise EngineUnavailable(
+                "the gateways run, but a node's front does not answer; the proxy's log there says why, such as a "
+                "port that somebody else has"
+            ) from err
     for name in set(serve.status().applications) - wanted:
         if name.startswith(APP_PREFIX):  # what others run on this cluster is not ours to end
             serve.delete(name)

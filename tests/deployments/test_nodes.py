@@ -24,7 +24,7 @@ import yaml
 
 from deployments.load import infer_request
 from deployments.open_loop import OpenLoad, open_loop
-from deployments.ports import free_ports
+from deployments.ports import later_ports
 from headrace.config import parse_config
 from tests.cache.valkeys import valkey
 from tests.nodes import Node, Nodes, job_summary, wait_until
@@ -78,7 +78,7 @@ class Many:
 def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Many]:
     folder = tmp_path_factory.mktemp("nodes")
     publish_all(folder / "models")
-    port, grpc_port, redis_port = free_ports(3)
+    port, grpc_port, redis_port = later_ports(3)
     document: dict[str, Any] = {
         "repository": str(folder / "models"),
         "gateways": 3,
@@ -143,25 +143,13 @@ def test_a_driver_without_the_token_is_not_let_in(many: Many) -> None:
     assert "RAY_AUTH_TOKEN_PATH" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("values", "said"),
-    [
-        (
-            {"num_gpus": 2.0},
-            "models.far.num_gpus: a replica asks for 2 GPUs; no node of this cluster has more than 1 GPU",
-        ),
-        (
-            {"threads": 5},
-            "models.far.threads: a replica asks for 5 CPUs; no node of this cluster has more than 4 CPUs",
-        ),
-    ],
-)
-def test_a_replica_that_no_node_could_take_is_refused_before_anything_is_deployed(
-    many: Many, values: dict[str, Any], said: str
-) -> None:
-    done = many.deploy(many.file("large", far=values))
+def test_a_replica_that_no_node_could_take_is_refused_before_anything_is_deployed(many: Many) -> None:
+    done = many.deploy(many.file("large", far={"num_gpus": 2.0}))
     assert done.returncode == 2
-    assert said in done.stderr
+    assert (
+        "models.far.num_gpus: a replica asks for 2 GPUs; no node of this cluster has more than 1"
+        in done.stderr
+    )
     assert "--growing" in done.stderr
     assert many.nodes.status()["applications"] == {}
 
@@ -251,12 +239,20 @@ def test_workers_answer_while_the_head_is_away_and_it_goes_on_where_it_was(deplo
     assert failures(load(deployed.all(), 1, lambda: None)) == {}
 
 
-def test_what_is_deployed_after_all_this_works_and_the_other_job_has_had_its_answers(deployed: Many) -> None:
+def test_after_all_this_a_deployment_says_what_it_waits_for_and_gets_it_from_a_new_node(
+    deployed: Many,
+) -> None:
     before = len(failed_calls(deployed))
-    done = deployed.deploy(deployed.file("more", slow={}))
-    assert done.returncode == 0, done.stderr
-    deployed.settle()
-    assert list(deployed.nodes.status()["models"]) == ["double", "far", "slow"]
+    said = deployed.folder / "said"
+    with deployed.nodes.started(said, "serve", deployed.file("more", far={"replicas": 3})) as serving:
+        wait_until(
+            lambda: "headrace:far:1 waits for 1 GPU on one node; free: " in said.read_text(), "it says so"
+        )
+        assert serving.poll() is None
+        deployed.nodes.add(num_cpus=4, num_gpus=1)
+        assert serving.wait(120) == 0, said.read_text()
+    applications = deployed.nodes.status()["applications"]
+    assert applications["headrace:far:1"]["deployments"]["Model"] == {"RUNNING": 3}
     assert len(failed_calls(deployed)) == before
     told = job_summary(deployed.job)
     assert told["calls"] > 500
