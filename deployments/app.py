@@ -140,8 +140,8 @@ def deploy(config: Config) -> None:
             serve.run(gateway(config, per_node), name=GATEWAY_APP, route_prefix="/")
         except TimeoutError as err:
             raise EngineUnavailable(
-                "the gateways run, but a node's front does not answer; the proxy's log there says why, such as a "
-                "port that somebody else has"
+                "the gateways run, but a node's front does not answer; the proxy's log there says why, such as "
+                "a port that somebody else has"
             ) from err
     for name in set(serve.status().applications) - wanted:
         if name.startswith(APP_PREFIX):  # what others run on this cluster is not ours to end
