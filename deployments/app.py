@@ -14,12 +14,16 @@ from ray.serve.context import _get_global_client
 from deployments.autoscale import gateways_config, replicas_config
 from deployments.gateway import APP_PREFIX, Gateway, app_name, chosen_versions
 from deployments.model import ModelReplica, known_cost
+from deployments.nodes import rooms
 from deployments.pipelines import Step, joined
+from deployments.placement import Need, gateways_per_node, refuse
 from deployments.setup import Setup, gateways_of, instances_of, setup_of
+from deployments.waiting import capacities, telling
 from engines.artifact import Repository
 from engines.cpu import cpu_cores
 from engines.manifest import digest_of
 from headrace.config import Config, load_config
+from headrace.errors import EngineUnavailable
 
 GATEWAY_APP = "headrace"
 
@@ -48,8 +52,9 @@ _COMMON: dict[str, Any] = {
 }
 
 
-def gateway(config: Config) -> Application:
-    """The application at route "/": every model of a pinned configuration behind one ingress."""
+def gateway(config: Config, per_node: int | None = None) -> Application:
+    """The application at route "/": every model of a pinned configuration behind one ingress, at most
+    `per_node` gateways on a node."""
     is_scaled = any(entry.autoscaling for entry in config.models.values())
     deployment = serve.deployment(
         name="Gateway",
@@ -59,6 +64,7 @@ def gateway(config: Config) -> Application:
             else {"num_replicas": config.gateways}
         ),
         ray_actor_options={"num_cpus": 1},
+        max_replicas_per_node=per_node,
         **_COMMON,
     )(serve.ingress()(Gateway))
     return deployment.bind(_document(config))
@@ -135,12 +141,20 @@ def deploy(config: Config) -> None:
     """
     config = pinned(config)
     wanted = {GATEWAY_APP}
-    for name, entry in config.models.items():
-        if entry.placement == "replicas":
-            for version in entry.versions:
-                wanted.add(app_name(name, version))
-                _run_replicas(model(config, name, version), app_name(name, version))
-    serve.run(gateway(config), name=GATEWAY_APP, route_prefix="/")
+    with telling():
+        for name, entry in config.models.items():
+            if entry.placement == "replicas":
+                for version in entry.versions:
+                    wanted.add(app_name(name, version))
+                    _run_replicas(model(config, name, version), app_name(name, version))
+        per_node = gateways_per_node(config.gateways, capacities(GATEWAY_APP))
+        try:
+            serve.run(gateway(config, per_node), name=GATEWAY_APP, route_prefix="/")
+        except TimeoutError as err:
+            raise EngineUnavailable(
+                "the gateways run, but a node's front does not answer; the proxy's log there says why, such "
+                "as a port that somebody else has"
+            ) from err
     for name in set(serve.status().applications) - wanted:
         if name.startswith(APP_PREFIX):  # what others run on this cluster is not ours to end
             serve.delete(name)
@@ -155,6 +169,19 @@ def _run_replicas(application: Application, name: str) -> None:
     target = serve.RunTarget(application, name=name, route_prefix=None)
     serve.run_many([target], wait_for_applications_running=False)
     _get_global_client()._wait_for_application_running(name)
+
+
+def check_size(config: Config, hint: str = "") -> None:
+    """ConfigRejected when a replica asks for more than any node of the connected cluster has."""
+    config = pinned(config)
+    needs = [Need({"CPU": 1.0}, {"CPU": "gateways"})]
+    found = setups(config)
+    for name, entry in config.models.items():
+        if entry.placement == "replicas":
+            amounts = {"GPU": entry.num_gpus, "CPU": max(setup.threads for setup in found[name].values())}
+            keys = {"GPU": f"models.{name}.num_gpus", "CPU": f"models.{name}.threads"}
+            needs.append(Need({key: amount for key, amount in amounts.items() if amount}, keys))
+    refuse(needs, rooms(), hint)
 
 
 def num_cpus(config: Config) -> int:

@@ -1,11 +1,13 @@
-"""The `headrace` command: demo, optimize, publish, split, serve, status, tune, shapes, cache, k8s, doctor."""
+"""The `headrace` command: demo, optimize, publish, serve, status, tune, cache and more."""
 
 from __future__ import annotations
 
 import io
 import json
+import shlex
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -138,6 +140,9 @@ def serve(
         str | None,
         typer.Option(help="Deploy on this Ray cluster instead of starting one.", envvar="RAY_ADDRESS"),
     ] = None,
+    growing: Annotated[
+        bool, typer.Option(help="Wait for nodes that are still to come, where none is large enough.")
+    ] = False,
 ) -> None:
     """Serve the models of a configuration until Ctrl-C, or deploy them on a running Ray cluster."""
     from deployments.serving import join, serving
@@ -150,7 +155,7 @@ def serve(
         document["grpc"] = {"port": grpc_port}
     checked = parse_config(document)
     if address is not None:
-        server = join(checked, address)
+        server = join(checked, address, is_growing=growing)
         console.print(
             f"deployed on {address}; requests go to {' and '.join(server.addresses)} on each of its nodes"
         )
@@ -183,14 +188,32 @@ def _tell_setups(setups: Mapping[str, Mapping[str, Setup | Mapping[str, Any]]]) 
 
 
 @cli.command()
+def flags(
+    config: Annotated[Path, typer.Argument(help="What will be served.")],
+) -> None:
+    """What Ray needs in its environment on each node of a cluster of your own, as commands of the shell:
+
+    eval "$(headrace flags CONFIG)" && ray start ...
+    """
+    from deployments.flags import node_flags
+    from headrace.config import load_config
+
+    folder = Path(tempfile.mkdtemp(prefix="headrace-"))  # HAProxy's, for as long as Ray runs
+    for name, value in node_flags(load_config(config), folder).items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+@cli.command()
 def status(
     address: Annotated[str, typer.Option(help="The Ray cluster.", envvar="RAY_ADDRESS")] = "auto",
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """What runs on the cluster: applications, replicas, and the versions that answer."""
+    from deployments.cluster import answers_only
     from deployments.status import read_status
 
-    state = read_status(address)
+    with answers_only():
+        state = read_status(address)
     if json_output:
         print(json.dumps(state, indent=2))
         return
@@ -200,6 +223,8 @@ def status(
             running = ", ".join(f"{count} {kind}" for kind, count in replicas.items())
             table.add_row(name, entry["status"], deployment, running)
     console.print(table)
+    for name, what in state["waits"].items():
+        console.print(f"{name} waits for {what}", highlight=False, soft_wrap=True)
     if state["addresses"]:
         console.print(f"requests go to {' and '.join(state['addresses'])}")
     for model, versions in state["models"].items():
@@ -244,9 +269,12 @@ def shapes(
     address: Annotated[str, typer.Option(help="The Ray cluster.", envvar="RAY_ADDRESS")] = "auto",
 ) -> None:
     """The sizes of the requests that a served model has computed, a JSON line each, for headrace tune."""
+    from deployments.cluster import answers_only
     from deployments.tuning import recorded
 
-    for entry in recorded(model, address):
+    with answers_only():
+        entries = list(recorded(model, address))
+    for entry in entries:
         print(json.dumps(entry))
 
 

@@ -170,17 +170,44 @@ class LocalCluster:
             self._folder = None
 
 
+class NotAdmitted(EngineUnavailable):
+    """Somebody listens there, and does not let this process in."""
+
+
 def connect(address: str) -> None:
-    """Connect this process to a Ray cluster as a quiet driver; EngineUnavailable when nobody answers."""
+    """Connect this process to a Ray cluster as a quiet driver; EngineUnavailable when nobody answers,
+    NotAdmitted when it wants another token than ours."""
     import ray
 
     host, _, port = address.rpartition(":")
-    if port.isdecimal() and "://" not in address:  # Ray itself would wait for minutes
+    is_told = port.isdecimal() and "://" not in address
+    if is_told:  # Ray itself would wait for minutes
         try:
             socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
         except OSError as err:
             raise EngineUnavailable(f"no Ray cluster answers at {address}") from err
-    ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="headrace")
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="headrace")
+    except (ray.exceptions.AuthenticationError, ConnectionError) as err:
+        if isinstance(err, ConnectionError) and not is_told:
+            raise
+        raise NotAdmitted(
+            f"what listens at {address} does not let us in; if it is a Ray cluster with a token, set "
+            "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to the file that holds its token"
+        ) from err
+
+
+@contextlib.contextmanager
+def answers_only() -> Iterator[None]:
+    """Keeps standard output for what is printed after the block: Ray's driver prints there when a node dies.
+    Leaves the cluster at the end."""
+    import ray
+
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        ray.shutdown()
 
 
 def start_serve(http: HttpConfig, grpc: GrpcConfig | None = None) -> tuple[HttpConfig, GrpcConfig | None]:

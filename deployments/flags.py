@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deployments.grpc import BIND, BIND_HOST
-from headrace.config import GrpcConfig, HttpConfig
+from deployments.ports import later_ports
+from headrace.config import Config, GrpcConfig, HttpConfig
 
 HAPROXY = Path(__file__).resolve().with_name("haproxy.sh")
 HEADER_TIMEOUT_S = 30
 IDLE_TIMEOUT_S = 3600  # of a connection kept open between requests
 RETRY_BYTES = 64 << 10  # of a request, headers included
 HTTP2_WINDOW = 1 << 20  # 10 MB there and back took 95 ms, 170 with HAProxy's usual 64 KiB
+HEAD_BYTES = 1 << 20  # of a message a little over the limit, so that our own refusal says what is allowed
 MAX_MESSAGE = 256 << 20  # between replicas; Ray's own default refuses tensors over 4 MiB
 
 
@@ -56,9 +58,11 @@ def serve_flags(
     throughput: bool = True,
     max_message: int = MAX_MESSAGE,
     installed: Installed | None = None,
+    is_alone: bool = True,
 ) -> dict[str, str]:
     """The variables for one node; HAProxy's files go into `folder`. Without `throughput` Serve's own proxy
-    in Python answers. `installed` tells of another machine than this one."""
+    in Python answers. `installed` tells of another machine than this one. `is_alone`: no other node's HAProxy
+    has to reach the replicas here."""
     flags = {"RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(MAX_MESSAGE)}
     if grpc is not None:
         flags |= {
@@ -69,7 +73,7 @@ def serve_flags(
             "RAY_SERVE_HAPROXY_H2_BE_INITIAL_WINDOW_SIZE": str(HTTP2_WINDOW),
             "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": BIND,
             # Behind HAProxy, which runs on this machine, nobody else needs to reach the replicas.
-            BIND_HOST: "127.0.0.1" if throughput else http.host,
+            BIND_HOST: "127.0.0.1" if throughput and is_alone else http.host,
         }
     if not throughput:
         return flags
@@ -106,3 +110,12 @@ def serve_flags(
         "HEADRACE_HEADER_S": str(HEADER_TIMEOUT_S),
         "HEADRACE_IDLE_S": str(IDLE_TIMEOUT_S),
     }
+
+
+def node_flags(config: Config, folder: Path) -> dict[str, str]:
+    """The environment that Ray is to be started with on this machine as one of several nodes."""
+    paths = [str(HAPROXY.parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    max_message = (config.limits.body_mib << 20) + HEAD_BYTES
+    ports = Ports(*later_ports(4))
+    flags = serve_flags(config.http, config.grpc, folder, ports, max_message=max_message, is_alone=False)
+    return {"PYTHONPATH": os.pathsep.join(paths), **flags}

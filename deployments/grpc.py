@@ -6,6 +6,7 @@ import asyncio
 import functools
 import logging
 import os
+import socket
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -181,13 +182,24 @@ def bind_privately() -> list[Any]:
 
     Serve has no setting for the address of its gRPC servers and would bind every interface. This is its
     hook for middlewares (of which there are none), called in each process before a server starts.
+
+    A port that somebody listens on is refused, and Serve takes another. gRPC would share it, since the option
+    by which Serve forbids that has a type which gRPC ignores: two servers on one machine would then get each
+    other's calls.
     """
     from ray.serve._private import default_impl
 
     host = os.environ[BIND_HOST]
 
     def add_address(server: Any, address: str) -> None:
-        server.add_insecure_port(f"{host}:{address.rpartition(':')[2]}")
+        port = int(address.rpartition(":")[2])
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as err:
+                raise RuntimeError(f"cannot listen on {host}:{port}: {err.strerror}") from err
+        server.add_insecure_port(f"{host}:{port}")
 
     default_impl.add_grpc_address = add_address
     return []

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import random
 import socket
 
 import psutil
 
 from headrace.errors import ConfigRejected
+
+_LATER = range(20_000, 30_000)  # Linux gives 32768 to 60999 to connections, Serve 30000 and more to replicas
 
 
 def free_ports(count: int) -> list[int]:
@@ -20,6 +23,22 @@ def free_ports(count: int) -> list[int]:
     finally:
         for sock in sockets:
             sock.close()
+
+
+def later_ports(count: int) -> list[int]:
+    """Different TCP ports that nobody has on any address, for who listens in a while: none of those that the
+    system gives to outgoing connections, one of which may be that of a connection by then."""
+    found: list[int] = []
+    for port in random.sample(_LATER, len(_LATER)):
+        with socket.socket() as sock:
+            try:
+                sock.bind(("", port))
+            except OSError:
+                continue
+        found.append(port)
+        if len(found) == count:
+            return found
+    raise ConfigRejected(f"no {count} of the ports {_LATER[0]} to {_LATER[-1]} are free")
 
 
 def holder(port: int) -> str | None:

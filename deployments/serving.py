@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from cache.embedded import EmbeddedServer
 from deployments import app
 from deployments.cluster import LocalCluster, addresses, connect, start_serve
+from deployments.flags import HEAD_BYTES
+from deployments.nodes import check_front, check_repository, rooms
 from deployments.setup import Setup
 from engines.cpu import cpu_cores
 from headrace.config import Config
 
 _log = logging.getLogger(__name__)
-HEAD_BYTES = 1 << 20  # of a message a little over the limit, so that our own refusal says what is allowed
+HINT = "; if one is still to come, say --growing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Server:
     def update(self, config: Config) -> None:
         """Deploy another configuration on the same cluster and cache."""
         config = config.model_copy(update={"cache": self.config.cache})
+        app.check_size(config)
         app.deploy(_for_one_machine(config) if self.metrics_url else config)
 
 
@@ -63,6 +66,7 @@ def serving(config: Config, *, throughput: bool = True) -> Iterator[Server]:
             max_message=(config.limits.body_mib << 20) + HEAD_BYTES,
         )
         stack.enter_context(cluster)
+        app.check_size(config)
         app.deploy(config)
         yield Server(config, cluster.address, f"http://127.0.0.1:{cluster.metrics_port}/metrics")
 
@@ -77,15 +81,25 @@ def _for_one_machine(config: Config) -> Config:
     return config.model_copy(update={"models": models})
 
 
-def join(config: Config, address: str) -> Server:
-    """Deploy on a Ray cluster that runs already; everything stays up when this process ends."""
+def join(config: Config, address: str, *, is_growing: bool = False) -> Server:
+    """Deploy on a Ray cluster that runs already; everything stays up when this process ends.
+
+    ConfigRejected before anything is deployed when a node cannot read the repository, or when none is large
+    enough for a replica; but not for the latter where larger ones are still to come (`is_growing`).
+    """
     if config.cache.enabled and config.cache.url is None:
         _log.warning("no cache.url: on a cluster each gateway keeps answers in its own memory only")
     config = app.pinned(config)
     connect(address)
+    nodes = [room for room in rooms() if room.holds_replicas]
+    check_front(config.http.host, nodes)
+    if not is_growing:
+        app.check_size(config, HINT)
+    check_repository(config, nodes)
     http, grpc = start_serve(config.http, config.grpc)
     if config.grpc is not None and grpc is None:
         _log.warning("no gRPC: Serve runs on this cluster already, started without it")
+    check_front(http.host, nodes)  # Serve may have run before, and listens where it did
     config = config.model_copy(update={"http": http, "grpc": grpc})
     app.deploy(config)
     return Server(config, address, "")

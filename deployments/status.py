@@ -6,7 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from deployments.app import GATEWAY_APP
-from deployments.cluster import addresses, connect, listening
+from deployments.cluster import NotAdmitted, addresses, connect, listening
+from deployments.waiting import waits
 from headrace.errors import EngineUnavailable
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ def join_cluster(address: str) -> None:
     """Connect to a cluster; EngineUnavailable says how to start one when none answers."""
     try:
         connect(address)
+    except NotAdmitted:
+        raise
     except (EngineUnavailable, ConnectionError, ValueError) as err:
         raise EngineUnavailable(
             f"no Ray cluster answers at {address!r}; start one by: headrace serve CONFIG"
@@ -34,7 +37,8 @@ def served(address: str) -> DeploymentHandle:
 
 
 def read_status(address: str) -> dict[str, Any]:
-    """Applications with the states of their replicas, the served versions of each model and how they run."""
+    """Applications with the states of their replicas, on what those wait that no node can take, the served
+    versions of each model and how they run."""
     from ray import serve
 
     join_cluster(address)
@@ -57,6 +61,7 @@ def read_status(address: str) -> dict[str, Any]:
             }
             for name, app in applications.items()
         },
+        "waits": waits() if applications else {},
         "models": models,
         "setups": setups,
     }

@@ -6,8 +6,7 @@ from importlib import metadata as installed
 from pathlib import Path
 from typing import Any
 
-from deployments.flags import Installed, Ports, serve_flags
-from deployments.grpc import BIND_HOST
+from deployments.flags import HEAD_BYTES, Installed, Ports, serve_flags
 from deployments.k8s import pods
 from deployments.k8s.options import Node, Options
 from deployments.k8s.plan import (
@@ -29,7 +28,6 @@ from deployments.k8s.plan import (
 )
 from deployments.k8s.pods import Document
 from deployments.k8s.serve_config import CPU_NODE, as_text, serve_config
-from deployments.serving import HEAD_BYTES
 from headrace.config import Config
 
 IN_IMAGE = Installed(
@@ -111,10 +109,14 @@ def flags(config: Config) -> dict[str, str]:
     ports = Ports(STATS_PORT, HAPROXY_METRICS_PORT, FALLBACK_PORT, FALLBACK_GRPC_PORT)
     limit = (config.limits.body_mib << 20) + HEAD_BYTES
     made = serve_flags(
-        config.http, config.grpc, Path(HAPROXY_FOLDER), ports, max_message=limit, installed=IN_IMAGE
+        config.http,
+        config.grpc,
+        Path(HAPROXY_FOLDER),
+        ports,
+        max_message=limit,
+        installed=IN_IMAGE,
+        is_alone=False,
     )
-    if config.grpc is not None:
-        made[BIND_HOST] = config.http.host  # HAProxy of another node asks, too
     return made | {"RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(_DRAINING_S)}
 
 

@@ -13,12 +13,13 @@ import numpy as np
 import psutil
 import pytest
 import tritonclient.grpc as triton
+from ray.serve._private import default_impl
 from ray.serve._private.grpc_util import gRPCGenericServer
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
 from deployments.flags import MAX_MESSAGE
-from deployments.grpc import Call, add_to_server
+from deployments.grpc import BIND_HOST, Call, add_to_server, bind_privately
 from protocol import messages
 from tests.conftest import TENANT_HEADER, Running
 from tests.onnx_models import same
@@ -177,3 +178,21 @@ async def test_a_call_brings_its_message_unparsed_and_what_is_left_of_its_deadli
     else:
         assert call.remaining_s is not None
         assert low < call.remaining_s <= high
+
+
+async def test_a_port_that_another_server_listens_on_is_not_shared_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(default_impl, "add_grpc_address", None)  # put back at the end
+    monkeypatch.setenv(BIND_HOST, "127.0.0.1")
+    bind_privately()
+    first, second = (gRPCGenericServer(lambda *_: None) for _ in range(2))
+    port = first.add_insecure_port("127.0.0.1:0")
+    await first.start()
+    try:
+        with pytest.raises(RuntimeError, match="Address already in use") as refused:
+            default_impl.add_grpc_address(second, f"[::]:{port}")
+        assert isinstance(refused.value.__cause__, OSError)  # by which Serve knows to try another port
+    finally:
+        await first.stop(None)
+    default_impl.add_grpc_address(second, f"[::]:{port}")

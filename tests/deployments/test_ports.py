@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from deployments.ports import check_port, free_ports, holder
+from deployments.ports import check_port, free_ports, holder, later_ports
 from headrace.errors import ConfigRejected
 
 
@@ -26,3 +26,14 @@ def test_the_holder_of_a_taken_port_is_named() -> None:
         with pytest.raises(ConfigRejected, match=r"another port \(grpc.port"):
             check_port("127.0.0.1", port, "grpc.port")
     check_port("127.0.0.1", port)
+
+
+def test_ports_for_later_are_free_on_every_address_and_never_those_of_connections() -> None:
+    first, second = later_ports(2)
+    assert first != second
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", first))
+        sock.listen()
+        found = later_ports(9_000)  # most of them: those that anybody has are not among them
+    assert first not in found
+    assert max(found) < 30_000
