@@ -34,10 +34,11 @@ class Demand:
     offered: float  # work that arrives in a second, what was refused included
     backlog_s: float  # work that waits or runs
     oldest_s: float  # that a request has waited for its turn
+    held: float = 0.0  # requests without an answer, wherever they are: one may wait for the first replica
 
     @property
     def is_idle(self) -> bool:
-        return not self.offered and not self.backlog_s
+        return not (self.offered or self.backlog_s or self.held)
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,4 +91,5 @@ def demand_of(
         offered=cost.seconds(sum(g.rows_per_s for g in gateways), sum(g.elements_per_s for g in gateways)),
         backlog_s=cost.seconds(rows, elements) + sum(report.work_s for report in replicas),
         oldest_s=max([report.oldest_s for report in gateways] + [report.oldest_s for report in replicas]),
+        held=sum(report.held for report in gateways),
     )

@@ -177,6 +177,16 @@ def test_it_sleeps_when_nobody_asked_for_long_and_wakes_at_once() -> None:
     assert model.sees(0.0, backlog_s=0.1).replicas == 1
 
 
+def test_it_does_not_sleep_while_a_request_waits_for_its_start() -> None:
+    goals = replace(GOALS, min_replicas=0, sleep_after_s=5)
+    memory = Memory(since=0.0, busy_at=90.0, asked=1)
+    waits = Demand(100.0, 0.0, 0.0, 0.0, held=1)
+    found = decide(100.0, 0, 1, waits, goals, memory, START_S)
+    assert found.replicas == 1
+    found = decide(101.0, 1, 1, replace(waits, at=101.0, held=0), goals, found.memory, START_S)
+    assert found.replicas == 1  # it has only just been of use
+
+
 def test_it_does_not_sleep_where_one_is_to_be_there() -> None:
     model = Scaled()
     for _ in range(100):

@@ -26,6 +26,7 @@ def test_what_gateways_and_replicas_hold_is_added_up() -> None:
     assert demand is not None
     assert demand.offered == pytest.approx(2 * COST.seconds(20, 200))
     assert demand.backlog_s == pytest.approx(2 * COST.seconds(10, 100) + 2.0)
+    assert demand.held == 20
 
 
 def test_it_is_as_old_as_its_oldest_report_and_its_oldest_request() -> None:
