@@ -1,8 +1,7 @@
 """Policies that can be compared: ours, the one that Ray Serve comes with, and a fixed number (pure).
 
-Serve's is told again from its documentation and behaviour (Ray 2.60): the requests that wait or run, averaged
-over the look-back period, divided by what each replica is to have, once that has been more or fewer than there
-are for as long as the delay.
+Serve's, as of Ray 2.60: the requests that wait or run, averaged over the look-back period, divided by what a
+replica is to have; followed once that has been more, or less, than there are for as long as the delay.
 """
 
 from __future__ import annotations
@@ -175,9 +174,7 @@ _MAKERS: Mapping[str, Callable[[str, Settings], Policy]] = {
 }
 
 
-def _values(
-    policy: str, given: str, names: Sequence[str], may_be_0: Sequence[str] = ()
-) -> dict[str, float]:
+def _values(policy: str, given: str, names: Sequence[str], may_be_0: Sequence[str] = ()) -> dict[str, float]:
     """Settings written as name=number,name=number."""
     found: dict[str, float] = {}
     for part in filter(None, given.split(",")):

@@ -1,4 +1,4 @@
-"""What a run came to, simulated or real: latencies, misses of the objective, replicas and their hours (pure)."""
+"""What a run came to, simulated or real: latencies, misses of the objective, replica-hours (pure)."""
 
 from __future__ import annotations
 

@@ -16,12 +16,12 @@ from autoscaling.contenders import Fixed, Policy, View
 from autoscaling.outcome import Outcome, Second, by_second
 from autoscaling.policy import Goals
 from autoscaling.starts import Starting, Starts
-from autoscaling.traffic import Act, Replica, Served, Traffic
 from autoscaling.trace import Trace
+from autoscaling.traffic import Act, Replica, Served, Traffic
 from headrace.errors import CallerError
 
 _TICKS = 10  # a second: Serve's control loop
-_REPORT = 5  # ticks between reports; one is told when the next is made (deployments.autoscale)
+_REPORT = 5  # ticks between a gateway's reports; one is told when the next is made (deployments.autoscale)
 _MOST_S = 10_000_000.0
 
 
@@ -44,7 +44,9 @@ class _Run:
         self._agenda: list[tuple[float, int, Act]] = []
         self._numbers = 0
         self._traffic = Traffic(trace, served, self._at, self._idle, seed)
-        self._reports = self._told = self._traffic.report(0.0)
+        self._gateways = self._gateways_told = self._traffic.of_gateways(0.0)
+        self._replicas = self._replicas_told = self._traffic.of_replicas(0.0)
+        self._report = max(1, round(served.report_s * _TICKS))
         self._starting = Starting(starts)
         self._ready_at = math.inf  # the next one
         self._stopping: dict[Replica, float] = {}  # since when
@@ -104,12 +106,16 @@ class _Run:
     def _tick(self, now: float, ticks: int) -> None:
         traffic = self._traffic
         if ticks % _REPORT == 0:
-            self._told, self._reports = self._reports, traffic.report(now)
+            self._gateways_told, self._gateways = self._gateways, traffic.of_gateways(now)
+        if ticks % self._report == 0:
+            self._replicas_told, self._replicas = self._replicas, traffic.of_replicas(now)
         if ticks % _TICKS == 0:
             counts = len(traffic.running), len(self._starting), len(self._stopping)
             self._history.append((traffic.queue_rows, *counts))
         running, target = len(traffic.running), self._targets[-1]
-        wanted = self._policy.replicas(View(now, running, target, *self._told, traffic.held))
+        wanted = self._policy.replicas(
+            View(now, running, target, self._gateways_told, self._replicas_told, traffic.held)
+        )
         if not running and traffic.held:
             wanted = max(wanted, target, 1)  # Serve wakes what sleeps, whatever the policy is
         if not isinstance(self._policy, Fixed):

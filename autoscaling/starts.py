@@ -21,6 +21,11 @@ class Starts:
         if not self.seconds or min(self.seconds) < 0 or self.cores <= 0 or self.stop_s < 0:
             raise CallerError("starts and stops take at least 0 s, and starts share some cores")
 
+    @property
+    def usual_s(self) -> float:
+        """What a single start takes on average."""
+        return sum(self.seconds) / len(self.seconds)
+
 
 class Starting:
     """The starts that are under way. Each gets an equal share of the cores, one core at most."""

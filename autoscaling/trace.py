@@ -44,8 +44,8 @@ class Trace:
 
 
 def read_trace(text: str) -> Trace:
-    """Arrivals as CSV with a header, or as JSON lines: `time` in seconds, ascending, and `rows` where they are
-    known. CallerError says which line is wrong."""
+    """Arrivals as CSV with a header, or as JSON lines: `time` in seconds, ascending, and `rows` where known.
+    CallerError says which line is wrong."""
     lines = _json_rows(text) if text.lstrip().startswith("{") else _csv_rows(text)
     times: list[float] = []
     rows: list[int] = []

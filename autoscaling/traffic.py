@@ -1,7 +1,7 @@
 """Gateways and replicas as far as requests see them: what waits where, in which packs and batches (pure).
 
-A request waits in a gateway, travels in a pack, of which two are under way for each gateway and replica, waits
-there for the engine's next batch, and is answered together with its pack.
+A request waits in a gateway, travels in a pack, of which two are under way for each gateway and replica,
+waits there for the engine's next batch, and is answered together with its pack.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from statistics import fmean
 
 import numpy as np
@@ -23,7 +24,10 @@ from headrace.errors import CallerError
 _CALLS = 2  # packs under way for each gateway and replica, and batches in each (deployments.running)
 _FADING = 0.9  # of earlier batches and calls
 
+_DRAWN = 16  # replicas that are looked at for one call (deployments.routing)
+
 Act = Callable[[float], None]
+_calls = attrgetter("calls")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,7 @@ class Served:
     max_queue: int = 2048  # requests, in all gateways together
     timeout_s: float | None = None  # of a request
     hop_s: float = 0.004  # of a request, all around its batch
+    report_s: float = 0.5  # between a replica's reports
 
     def __post_init__(self) -> None:
         if not self.batch_s or any(rows < 1 or seconds <= 0 for rows, seconds in self.batch_s):
@@ -50,7 +55,8 @@ class Served:
             return parts * self.seconds(self.max_batch) + (self.seconds(rest) if rest else 0.0)
         table = sorted(self.batch_s)
         if table[0][0] <= rows <= table[-1][0]:
-            return float(np.interp(rows, *zip(*table, strict=True)))
+            known, seconds = zip(*table, strict=True)
+            return float(np.interp(rows, known, seconds))
         base_s, row_s = self.line()
         return base_s + rows * row_s
 
@@ -119,7 +125,7 @@ class Traffic:
         self._timeout_s = math.inf if served.timeout_s is None else served.timeout_s
         self._base_s, self._row_s = served.line()
         self._batch_s = [served.seconds(rows) for rows in range(1, served.max_batch + 1)]
-        self._random = random.Random(seed).random
+        self._random = random.Random(seed)  # noqa: S311 - drawn again for the same seed
         self._gateways = [_Gateway() for _ in range(served.gateways)]
         self._stranded: list[_Pack] = []  # while there is no replica
         self._came = 0
@@ -138,16 +144,19 @@ class Traffic:
         waiting = sum(gateway.rows for gateway in self._gateways)
         return stranded + waiting + sum(replica.rows for replica in self.running)
 
-    def report(self, now: float) -> tuple[list[GatewayReport], list[ReplicaReport]]:
-        """What gateways and replicas tell. One report stands for all replicas, since the sums and maxima that
-        are made of theirs are the same."""
-        gateways = []
+    def of_gateways(self, now: float) -> list[GatewayReport]:
+        """What they report."""
+        reports = []
         for gateway in self._gateways:
             oldest_s = now - self._times[gateway.waiting[0]] if gateway.waiting else 0.0
-            rows = float(gateway.rows)
-            gateways.append(GatewayReport(now, *gateway.offered.per_second(now), rows, rows, oldest_s))
+            rows, held = float(gateway.rows), float(gateway.held)
+            reports.append(GatewayReport(now, *gateway.offered.per_second(now), rows, rows, held, oldest_s))
+        return reports
+
+    def of_replicas(self, now: float) -> list[ReplicaReport]:
+        """One report stands for all, since the sums and maxima that are made of theirs are the same."""
         if not self.running:
-            return gateways, []
+            return []
         work_s = oldest_s = 0.0
         for replica in self.running:
             work_s += replica.rows * (self._base_s / replica.full_rows + self._row_s)
@@ -157,7 +166,7 @@ class Traffic:
         permits = self._served.permits
         full_rows = fmean(replica.full_rows for replica in self.running)
         costs = self._base_s, self._row_s, full_rows, 1.0, float(permits)
-        return gateways, [ReplicaReport(now, work_s / permits, oldest_s, *costs, loaded_s=0.0)]
+        return [ReplicaReport(now, work_s / permits, oldest_s, *costs, loaded_s=0.0)]
 
     def join(self, now: float) -> Replica:
         """One more that answers. What waits in gateways reaches it with the next call only."""
@@ -204,7 +213,9 @@ class Traffic:
         while gateway.waiting and gateway.calls < self._max_calls():
             requests = [gateway.waiting.popleft()]
             rows = self._rows[requests[0]]
-            while gateway.waiting and rows + self._rows[gateway.waiting[0]] <= _CALLS * self._served.max_batch:
+            while (
+                gateway.waiting and rows + self._rows[gateway.waiting[0]] <= _CALLS * self._served.max_batch
+            ):
                 rows += self._rows[gateway.waiting[0]]
                 requests.append(gateway.waiting.popleft())
             gateway.rows -= rows
@@ -216,22 +227,17 @@ class Traffic:
                 self._stranded.append(pack)
 
     def _choose(self) -> Replica:
-        """The less busy one of two that are drawn."""
-        count = len(self.running)
-        first = int(self._random() * count)
-        if count == 1:
-            return self.running[0]
-        second = (first + 1 + int(self._random() * (count - 1))) % count
-        one, other = self.running[first], self.running[second]
-        return one if one.calls <= other.calls else other
+        """The least busy one of those that are drawn."""
+        drawn = self._random.sample(self.running, min(_DRAWN, len(self.running)))
+        return min(drawn, key=_calls)
 
     def _deliver(self, pack: _Pack, replica: Replica, now: float) -> None:
         replica.calls += 1
         for request in pack.requests:
             replica.line.append((now, request, pack))
             replica.rows += self._rows[request]
-        while replica.free and replica.line:
-            self._begin(replica, now)
+            if replica.free:  # a free engine takes the first of them alone
+                self._begin(replica, now)
 
     def _begin(self, replica: Replica, now: float) -> None:
         batch, rows = self._next_batch(replica, now)

@@ -1,6 +1,6 @@
-"""A trace of requests sent to a real server while its replicas are counted: what a simulation is held against.
+"""A trace of requests sent to a real server, its replicas counted meanwhile: what a simulation must agree with.
 
-Replicas count from the moment they are asked for until their process is gone, whatever state Serve has them in.
+Replicas count from being asked for until their process is gone, whatever state Serve has them in.
 """
 
 from __future__ import annotations

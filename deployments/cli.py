@@ -1,4 +1,4 @@
-"""The `headrace` command: demo, optimize, publish, split, serve, status, tune, shapes, cache, k8s, doctor."""
+"""The `headrace` command: demo, optimize, publish, serve, status, tune, cache, simulate, k8s and so on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from deployments import cache_cli, k8s_cli
+from deployments import cache_cli, k8s_cli, simulate_cli
 from headrace.errors import CallerError, ConfigRejected, EngineFailed, GoalMissed, HeadraceError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 cli.add_typer(cache_cli.cli, name="cache")
 cli.add_typer(k8s_cli.cli, name="k8s")
+cli.command()(simulate_cli.simulate)
 console = Console()
 
 Out = Annotated[Path, typer.Option(help="Where the versions go: REPOSITORY/NAME.")]
