@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from headrace.errors import CallerError
 
+_TOGETHER_S = 1.0  # starts that began within so long belong together
+
 
 @dataclass(frozen=True, slots=True)
 class Starts:
@@ -16,10 +18,12 @@ class Starts:
     seconds: tuple[float, ...] = (5.0,)  # of starts, one after the other; after the last the first again
     cores: float = math.inf  # that starts share: with more under way than these, each takes longer
     stop_s: float = 2.5  # from being told to stop to being gone, with nothing left to do
+    began: tuple[float, ...] = ()  # when each was measured: a start then takes what the nearest ones took
 
     def __post_init__(self) -> None:
         if not self.seconds or min(self.seconds) < 0 or self.cores <= 0 or self.stop_s < 0:
             raise CallerError("starts and stops take at least 0 s, and starts share some cores")
+        assert len(self.began) in (0, len(self.seconds))
 
     @property
     def usual_s(self) -> float:
@@ -46,7 +50,7 @@ class Starting:
         self._work(now)
         number = self._begun
         self._begun += 1
-        seconds = self._starts.seconds[number % len(self._starts.seconds)]
+        seconds = self._seconds(number, now)
         heapq.heappush(self._ends, (self._worked_s + seconds, number))
         self._open.add(number)
         return number
@@ -72,6 +76,18 @@ class Starting:
         _, number = heapq.heappop(self._ends)
         self._open.remove(number)
         return number
+
+    def _seconds(self, number: int, now: float) -> float:
+        starts = self._starts
+        if not starts.began:
+            return starts.seconds[number % len(starts.seconds)]
+        nearest = min(abs(at - now) for at in starts.began)
+        there = [
+            seconds
+            for at, seconds in zip(starts.began, starts.seconds, strict=True)
+            if abs(at - now) <= nearest + _TOGETHER_S
+        ]
+        return there[len(self._open) % len(there)]
 
     def _share(self) -> float:
         return min(1.0, self._starts.cores / len(self._open))

@@ -1,4 +1,4 @@
-"""A trace of requests sent to a real server, its replicas counted meanwhile: what a simulation must agree with.
+"""A trace of requests sent to a real server, whose replicas are counted: what a simulation must agree with.
 
 Replicas count from being asked for until their process is gone, whatever state Serve has them in.
 """
@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from autoscaling.outcome import Outcome, Second, by_second
 from deployments.open_loop import OpenLoad, open_loop_at
@@ -56,6 +57,12 @@ class Watch:
         """Seconds of all replicas together until `end`, each look holding until the next."""
         return _integral(self.looks, [look.total for look in self.looks], end)
 
+    def stop_s(self) -> float:
+        """How long stops took, on average; NaN when there was none."""
+        stopped = sum(max(0, a.stopping - b.stopping) for b, a in pairwise(self.looks))
+        seconds = _integral(self.looks, [look.stopping for look in self.looks], self.looks[-1].at)
+        return seconds / stopped if stopped else float("nan")
+
     def running_s(self, end: float) -> float:
         return _integral(self.looks, [look.running for look in self.looks], end)
 
@@ -63,17 +70,18 @@ class Watch:
         """The last look before."""
         return next((look for look in reversed(self.looks) if look.at <= moment), self.looks[0])
 
-    def starts_s(self) -> list[float]:
-        """How long starts took, in the order in which they were done: the first that began is the first to
-        be ready. What was given up or never became ready does not count."""
+    def starts(self) -> list[tuple[float, float]]:
+        """When starts began and how long they took: the first that began is the first to be ready. What was
+        given up or never became ready does not count."""
         began: deque[float] = deque()
-        found: list[float] = []
+        found: list[tuple[float, float]] = []
         last = self.looks[0]
         for look in self.looks[1:]:
             ready = max(0, look.running - last.running)
             came = max(0, look.starting - last.starting + ready)
             began.extend([look.at] * came)
-            found += [look.at - began.popleft() for _ in range(min(ready, len(began)))]
+            done = [began.popleft() for _ in range(min(ready, len(began)))]
+            found += [(at, look.at - at) for at in done]
             while len(began) > look.starting:
                 began.pop()
             last = look

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from autoscaling.outcome import Outcome, Second
 from optimize.page_markup import Html, join, table, tag, whole_page
@@ -93,14 +94,14 @@ def rows_of(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
 
 def _as_table(outcomes: Sequence[Outcome]) -> Html:
     caption = (
-        "Replica-hours count from being asked for to being gone. A turn is a change in the other direction than "
-        "the one before."
+        "Replica-hours count from being asked for to being gone. A turn is a change in the other direction "
+        "than the one before."
     )
     return table(caption, ("", *(outcome.policy for outcome in outcomes)), rows_of(outcomes))
 
 
 def points(seconds: Sequence[Second], kind: int) -> list[tuple[float, float]]:
-    """At most some hundred points of a line, each for as many seconds; those that tell nothing are left out."""
+    """At most some hundred points, each for as many seconds; those that tell nothing are left out."""
     of, together = _KINDS[kind].of, _KINDS[kind].together
     width = math.ceil(len(seconds) / _POINTS)
     found = []
@@ -147,8 +148,17 @@ def _figure(outcomes: Sequence[Outcome], kind: _Kind) -> Html:
 def _line(
     curve: Sequence[tuple[float, float]], across: Axis, upwards: Axis, unit_s: float, place: int
 ) -> Html:
-    told = " ".join(f"{across.at(at / unit_s):.1f},{upwards.at(value):.1f}" for at, value in curve)
-    return tag("polyline", points=told, fill="none", class_=_colour(place), **_stroke(place))
+    """One for each stretch without a gap."""
+    step = min((after[0] - before[0] for before, after in pairwise(curve)), default=1.0)
+    parts: list[list[str]] = []
+    last = -math.inf
+    for at, value in curve:
+        if at - last > 1.5 * step:
+            parts.append([])
+        parts[-1].append(f"{across.at(at / unit_s):.1f},{upwards.at(value):.1f}")
+        last = at
+    look = {"fill": "none", "class_": _colour(place), **_stroke(place)}
+    return join(*(tag("polyline", points=" ".join(part), **look) for part in parts))
 
 
 def _stroke(place: int) -> dict[str, str | float]:

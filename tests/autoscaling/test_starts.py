@@ -26,6 +26,11 @@ def test_each_takes_what_was_measured_in_turn() -> None:
     assert ends(Starts((3.0, 4.0)), [0.0, 0.0, 10.0]) == [3.0, 4.0, 13.0]
 
 
+def test_a_start_takes_what_those_took_that_were_measured_then() -> None:
+    starts = Starts((3.0, 4.0, 9.0), began=(0.0, 0.5, 60.0))
+    assert ends(starts, [0.2, 0.2, 58.0]) == pytest.approx([3.2, 4.2, 67.0])
+
+
 def test_more_than_there_are_cores_share_them() -> None:
     assert ends(Starts((3.0,), cores=2), [0.0, 0.0]) == [3.0, 3.0]
     assert ends(Starts((3.0,), cores=2), [0.0] * 6) == pytest.approx([9.0] * 6)

@@ -24,7 +24,8 @@ def test_each_replica_counts_from_being_asked_for_to_being_gone() -> None:
 
 
 def test_starts_are_told_in_the_order_in_which_they_were_done() -> None:
-    assert Watch(LOOKS).starts_s() == [3.0, 4.0]
+    assert Watch(LOOKS).starts() == [(2.0, 3.0), (2.0, 4.0)]
+    assert Watch(LOOKS).stop_s() == 2.0
     given_up = [
         Look(0.0, 1, 0, 0),
         Look(1.0, 1, 3, 0),
@@ -32,7 +33,7 @@ def test_starts_are_told_in_the_order_in_which_they_were_done() -> None:
         Look(5.0, 2, 1, 0),
         Look(9.0, 3, 0, 0),
     ]
-    assert Watch(given_up).starts_s() == [3.0, 4.0]
+    assert Watch(given_up).starts() == [(1.0, 3.0), (5.0, 4.0)]
 
 
 def test_what_was_seen_before_the_first_request_does_not_count() -> None:

@@ -127,20 +127,27 @@ def test_what_is_wrong_is_told(tmp_path: Path, arguments: tuple[object, ...], pr
 
 
 def test_a_trace_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(CallerError, match="the trace 'none.csv' cannot be read"):
+    with pytest.raises(CallerError, match=r"the trace 'none\.csv' cannot be read"):
         run("--trace", tmp_path / "none.csv", "--batch-ms", BATCHES)
 
 
 def test_a_model_that_nobody_measured_is_told(config: Path) -> None:
     with pytest.raises(CallerError, match="nobody has measured batches of double/2 with 1 thread: give"):
         configured(config, None, (), {}, {})
-    with pytest.raises(CallerError, match="no model 'doubel'.*double, slow; did you mean 'double'"):
+    with pytest.raises(CallerError, match=r"no model 'doubel'.*double, slow; did you mean 'double'"):
         configured(config, "doubel", (), {}, {})
 
 
 def test_numbers_are_read() -> None:
     assert parse_seconds("3,4.5") == (3.0, 4.5)
     assert parse_batches("8:100,1:56") == ((1, 0.056), (8, 0.1))
+
+
+def test_a_line_stops_where_nothing_is_known() -> None:
+    times = np.concatenate([np.linspace(0, 9, 50), np.linspace(60, 69, 50)])
+    outcome = simulate(Trace(times), Served(((1, 0.1),)), Starts(), GOALS, Fixed(1))
+    replicas, queue, p99 = as_html([outcome], "").split("<h2>")[2:]
+    assert [part.count("<polyline") for part in (replicas, queue, p99)] == [1, 1, 2]
 
 
 def test_long_runs_are_drawn_with_few_points_that_keep_the_peaks() -> None:
