@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from autoscaling.contenders import Headrace
@@ -24,7 +24,7 @@ from autoscaling.trace import Trace
 from autoscaling.traffic import Served
 from benchmarks import step, timed
 from benchmarks.figures import Figure, arguments, finish
-from benchmarks.replay import Replayed, replayed
+from benchmarks.replay import Replayed, Watch, replayed
 from deployments.autoscale import goals_of
 from deployments.serving import serving
 from headrace.config import AutoscalingConfig
@@ -44,6 +44,8 @@ class Agreement:
     real: Outcome
     simulated: Outcome
     late_ms: float  # P99 of the client's own delay
+    watch: Watch
+    starts: Starts  # as seen
 
     @property
     def replica_hours(self) -> float:
@@ -64,17 +66,23 @@ def agreement(folder: Path, profile: step.Profile = PROFILE) -> Agreement:
         time.sleep(_SETTLES_S)
         run = replayed(step.HOST, config.http.port, _APPLICATION, [step.request()] * len(times), times)
     goals = goals_of(SCALING)
-    real = run.outcome("real", goals.objective_s)
-    return Agreement(real, simulated(run, goals, config.gateways), run.load.late_ms(99))
+    seen = starts(run)
+    return Agreement(
+        run.outcome("real", goals.objective_s),
+        simulated(run, seen, goals, config.gateways),
+        run.load.late_ms(99),
+        run.watch,
+        seen,
+    )
 
 
-def simulated(run: Replayed, goals: Goals, gateways: int) -> Outcome:
+def simulated(run: Replayed, seen: Starts, goals: Goals, gateways: int) -> Outcome:
     """The same arrivals with the same starts and stops."""
     times = run.load.intended - run.load.intended[0]
     batches = tuple((rows, timed.BASE_S + rows * timed.ROW_S) for rows in (1, step.MAX_BATCH))
     served = Served(batches, max_batch=step.MAX_BATCH, gateways=gateways, max_queue=100_000)
     policy = Headrace(goals, served.cost(), USUAL_START_S)
-    return simulate(Trace(times), served, starts(run), goals, policy, "simulated")
+    return simulate(Trace(times), served, seen, goals, policy, "simulated")
 
 
 def starts(run: Replayed) -> Starts:
@@ -105,7 +113,8 @@ def main() -> int:
     options = arguments(__doc__)
     with tempfile.TemporaryDirectory() as folder:
         found = agreement(Path(folder), QUICK if options.quick else PROFILE)
-    return finish(list(figures(found)), options.json)
+    details = {"starts": asdict(found.starts), "looks": [asdict(look) for look in found.watch.looks]}
+    return finish(list(figures(found)), options.json, details)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,10 @@ class Look:
     stopping: int
 
     @property
+    def wanted(self) -> int:
+        return self.running + self.starting
+
+    @property
     def total(self) -> int:
         return self.running + self.starting + self.stopping
 
@@ -59,7 +63,10 @@ class Watch:
 
     def stop_s(self) -> float:
         """How long stops took, on average; NaN when there was none."""
-        stopped = sum(max(0, a.stopping - b.stopping) for b, a in pairwise(self.looks))
+        stopped = sum(
+            max(0, after.stopping - before.stopping, before.wanted - after.wanted)
+            for before, after in pairwise(self.looks)
+        )
         seconds = _integral(self.looks, [look.stopping for look in self.looks], self.looks[-1].at)
         return seconds / stopped if stopped else float("nan")
 
@@ -152,7 +159,7 @@ class Replayed:
                 by_second(self.load.intended, latency, count), looks, strict=True
             )
         ]
-        targets = _changes([look.running + look.starting for look in self.watch.looks])
+        targets = _changes([look.wanted for look in self.watch.looks])
         return Outcome(
             name,
             objective_s,
