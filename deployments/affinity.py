@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
@@ -28,17 +29,30 @@ def preferred(order: Sequence[str], calls: Mapping[str, int]) -> str:
     return first if is_free else least
 
 
-def calls_of(router: RequestRouter, replicas: Sequence[RunningReplica]) -> dict[str, int]:
-    """The calls under way, by replica, where they are known."""
-    lengths = router.replica_queue_len_cache
-    return {
-        replica.replica_id.unique_id: length
-        for replica in replicas
-        if (length := lengths.get(replica.replica_id)) is not None
-    }
+class CountingRouter(RequestRouter):  # type: ignore[misc]  # Ray's classes are Any here
+    """Counts the calls of this process that are under way, by replica.
+
+    Serve's own count goes wrong where replicas answer over gRPC: what a replica says of itself when a call
+    begins is heard only when that call has ended, and then an idle one is taken for busy, for seconds.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.calls: Counter[str] = Counter()
+
+    def on_send_request(self, replica_id: Any) -> None:
+        super().on_send_request(replica_id)
+        self.calls[replica_id.unique_id] += 1
+
+    def on_request_completed(self, replica_id: Any, internal_request_id: str) -> None:
+        super().on_request_completed(replica_id, internal_request_id)
+        name = replica_id.unique_id
+        self.calls[name] -= 1
+        if self.calls[name] <= 0:  # replicas come and go
+            del self.calls[name]
 
 
-class AffinityRouter(RequestRouter):  # type: ignore[misc]  # Ray's classes are Any here
+class AffinityRouter(CountingRouter):
     """Routes a call by its argument `group`; calls without one go to the least busy replica.
 
     Requests keep their own replica because FIFOMixin is left out: with it a replica found for one
@@ -55,11 +69,12 @@ class AffinityRouter(RequestRouter):  # type: ignore[misc]  # Ray's classes are 
         if pending_request is not None:
             pending_request.routing_context.should_backoff = True  # rather than ask again without a pause
         replicas = {replica.replica_id.unique_id: replica for replica in candidate_replicas}
-        calls = calls_of(self, candidate_replicas)
         group = _group_of(pending_request)
         # Without a group the name of the request is one, so that idle replicas share such calls.
         order = ranked(group or _name_of(pending_request), list(replicas))
-        chosen = preferred(order, calls) if group else min(order, key=lambda name: calls.get(name, 0))
+        chosen = (
+            preferred(order, self.calls) if group else min(order, key=lambda name: self.calls.get(name, 0))
+        )
         others = [replicas[name] for name in order if name != chosen]
         return [[replicas[chosen]], others]
 

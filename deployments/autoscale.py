@@ -123,9 +123,13 @@ def goals_of(config: AutoscalingConfig) -> Goals:
     )
 
 
+def interval_s(most: int) -> float:
+    """Between two reports of a replica, where there can be so many."""
+    return min(max(_INTERVAL_S, most / _MOST_PER_S), _LONGEST_S)
+
+
 def _config(least: int, first: int, most: int, policy: AutoscalingPolicy) -> ServeConfig:
     """Serve's own delays are off: the policy knows when to wait."""
-    interval_s = min(max(_INTERVAL_S, most / _MOST_PER_S), _LONGEST_S)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Serve has no other setting yet for how often reports come
         return ServeConfig(
@@ -134,8 +138,8 @@ def _config(least: int, first: int, most: int, policy: AutoscalingPolicy) -> Ser
             max_replicas=most,
             upscale_delay_s=0,
             downscale_delay_s=0,
-            metrics_interval_s=interval_s,
-            look_back_period_s=_KEPT * interval_s,
+            metrics_interval_s=interval_s(most),
+            look_back_period_s=_KEPT * interval_s(most),
             policy=policy,
         )
 

@@ -6,10 +6,10 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, RunningReplica
+from ray.serve.request_router import FIFOMixin, PendingRequest, RunningReplica
 
 from deployments import running
-from deployments.affinity import AffinityRouter, calls_of
+from deployments.affinity import AffinityRouter, CountingRouter
 
 _DRAWN = 16  # replicas that are looked at, when there are more
 
@@ -20,7 +20,7 @@ def drawn(replicas: Sequence[str], calls: Mapping[str, int]) -> list[str]:
     return sorted(found, key=lambda name: calls.get(name, 0))
 
 
-class _Counted(RequestRouter):  # type: ignore[misc]  # Ray's classes are Any here
+class _Told(CountingRouter):
     _deployment_id: Any
 
     def update_replicas(self, replicas: list[RunningReplica]) -> None:
@@ -28,7 +28,7 @@ class _Counted(RequestRouter):  # type: ignore[misc]  # Ray's classes are Any he
         running.note(self._deployment_id.app_name, len(replicas))
 
 
-class LeastBusyRouter(_Counted, FIFOMixin):  # type: ignore[misc]
+class LeastBusyRouter(_Told, FIFOMixin):  # type: ignore[misc]  # Ray's classes are Any here
     """The least busy of those that are drawn. Of two, as Serve draws them, both are often busy while another
     is idle: calls are few here, and each is a batch."""
 
@@ -42,9 +42,9 @@ class LeastBusyRouter(_Counted, FIFOMixin):  # type: ignore[misc]
         if pending_request is not None:
             pending_request.routing_context.should_backoff = True  # rather than ask again without a pause
         replicas = {replica.replica_id.unique_id: replica for replica in candidate_replicas}
-        first, *others = drawn(list(replicas), calls_of(self, candidate_replicas))
+        first, *others = drawn(list(replicas), self.calls)
         return [[replicas[first]], [replicas[name] for name in others]]
 
 
-class LikeToLikeRouter(_Counted, AffinityRouter):
+class LikeToLikeRouter(_Told, AffinityRouter):
     """Like requests meet on one replica, until it is busy."""
