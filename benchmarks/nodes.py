@@ -40,13 +40,16 @@ class Kill:
 
 def main() -> int:
     options = arguments(__doc__)
-    kills = 1 if options.quick else 10
+    return finish(list(figures(1 if options.quick else 10)), options.json)
+
+
+def figures(kills: int) -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         runs, job = measure(Path(folder), kills)
     loads = [load for run in runs for load in run.loads]
     latency = np.concatenate([load.latency for load in loads])
     after = np.concatenate([_after(load, run.at_s) for run in runs for load in run.loads])
-    figures = [
+    return [
         Figure("nodes killed under load", len(runs), "nodes", f">= {kills}"),
         Figure("requests over HTTP meanwhile", len(latency), "requests"),
         Figure("of these, failed", sum(load.num_failed for load in loads), "requests", "== 0"),
@@ -59,7 +62,6 @@ def main() -> int:
         Figure("of these, failed", job["failed"], "calls", f"<= {kills}"),
         Figure("replicas and gateways back after a kill, longest", max(run.back_s for run in runs), "s"),
     ]
-    return finish(figures, options.json)
 
 
 def measure(root: Path, kills: int) -> tuple[list[Kill], dict[str, float]]:

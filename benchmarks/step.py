@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
 from ray.serve.config import AutoscalingConfig as ServeConfig
 
+from autoscaling.outcome import Outcome
 from benchmarks import timed
+from benchmarks.replay import Replayed, replayed
 from deployments import app
 from deployments.load import infer_request
-from deployments.open_loop import OpenLoad, open_loop_at
 from deployments.ports import free_ports
 from deployments.serving import serving
 from engines.artifact import Repository
@@ -27,13 +27,13 @@ from optimize.publish import publish
 
 HOST = "127.0.0.1"
 MODEL = "timed"
+APPLICATION = f"headrace:{MODEL}:1"
 MAX_BATCH = 8
 PER_REPLICA = MAX_BATCH / (timed.BASE_S + MAX_BATCH * timed.ROW_S)  # requests a second, in full batches
 OBJECTIVE_S = 1.0
 MAX_REPLICAS = 8
-_POLL_S = 0.2
-_WINDOW_S = 1.0  # of the P99 over time
-_HERE = ("STARTING", "RUNNING", "STOPPING", "UPDATING", "RECOVERING")  # takes up its share of the cluster
+_SETTLES_S = 3.0
+_MAX_QUEUE = 100_000  # nothing is refused: each policy gets all of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,59 +55,38 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """The replicas at a moment."""
-
-    at: float  # seconds after the start
-    running: int
-    here: int  # those that start or end included
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    load: OpenLoad
-    seen: list[Seen]
+    """One policy through a profile, and what came of it."""
 
-    @property
-    def misses(self) -> int:
-        """Requests answered after the objective, or not at all."""
-        return int(((self.load.latency > OBJECTIVE_S) | (self.load.status != 200)).sum())
+    replayed: Replayed
+    outcome: Outcome
 
-    @property
-    def replica_s(self) -> float:
-        """Seconds that replicas were there, from the start of their process to its end."""
-        return sum(
-            before.here * (after.at - before.at)
-            for before, after in zip(self.seen, self.seen[1:], strict=False)
-        )
-
-    def ordered_at(self, since: float, until: float) -> float:
-        """When the last of the most replicas of that time was asked for."""
-        within = [seen for seen in self.seen if since <= seen.at <= until]
-        most = max(seen.here for seen in within)
-        return next(seen.at for seen in within if seen.here == most)
+    def raised_at(self, since: float) -> float:
+        """When more replicas than then were asked for."""
+        before = self.replayed.watch.at(since).wanted
+        return next(look.at for look in self.replayed.watch.looks if look.at > since and look.wanted > before)
 
     def full_at(self, since: float, until: float) -> float:
         """When the most replicas of that time ran."""
-        within = [seen for seen in self.seen if since <= seen.at <= until]
-        most = max(seen.running for seen in within)
-        return next(seen.at for seen in within if seen.running == most)
+        within = [look for look in self.replayed.watch.looks if since <= look.at <= until]
+        most = max(look.running for look in within)
+        return next(look.at for look in within if look.running == most)
 
     def calm_at(self, since: float, until: float) -> float:
         """From when on the P99 of each second's requests keeps to the objective."""
-        calm = since
-        for start in np.arange(since, until, _WINDOW_S):
-            within = (self.load.intended >= start) & (self.load.intended < start + _WINDOW_S)
-            if within.any() and np.percentile(self.load.latency[within], 99) > OBJECTIVE_S:
-                calm = float(start) + _WINDOW_S
-        return calm
+        late = [
+            second + 1.0
+            for second, seen in enumerate(self.outcome.seconds)
+            if since <= second < until and not seen.p99_s <= OBJECTIVE_S and seen.arrivals
+        ]
+        return max([since, *late])
 
 
 def published(folder: Path) -> None:
     publish(Path(timed.__file__), Repository(folder), MODEL)
 
 
-def configuration(folder: Path, **entry: object) -> Config:
+def configuration(folder: Path, batching: Mapping[str, Any] | None = None, **entry: Any) -> Config:
     (port,) = free_ports(1)
     return parse_config(
         {
@@ -118,7 +97,7 @@ def configuration(folder: Path, **entry: object) -> Config:
                 MODEL: {
                     "run_code": True,
                     "placement": "replicas",
-                    "batching": {"max_batch": MAX_BATCH},
+                    "batching": {"max_batch": MAX_BATCH, "max_queue": _MAX_QUEUE, **(batching or {})},
                     **entry,
                 }
             },
@@ -135,9 +114,21 @@ def run(folder: Path, profile: Profile, serves_own: ServeConfig | None = None) -
     scaling = {"max_replicas": MAX_REPLICAS, "objective_ms": 1000 * OBJECTIVE_S}
     config = configuration(folder, autoscaling=scaling)
     times = profile.arrivals()
-    with _instead(serves_own), serving(config), _watched() as seen:
-        load = asyncio.run(open_loop_at(HOST, config.http.port, [request()] * len(times), times))
-    return Run(load, [Seen(moment.at, moment.running, moment.here) for moment in seen])
+    with _instead(serves_own), serving(config):
+        time.sleep(_SETTLES_S)
+        found = replayed(HOST, config.http.port, APPLICATION, [request()] * len(times), times)
+    return Run(found, found.outcome("ours" if serves_own is None else "Serve's", OBJECTIVE_S))
+
+
+def start_s(folder: Path) -> float:
+    """What it takes until all replicas run, when all but the first are asked for at once."""
+    config = configuration(folder, replicas=1)
+    with serving(config) as server:
+        time.sleep(_SETTLES_S)
+        entry = config.models[MODEL].model_copy(update={"replicas": MAX_REPLICAS})
+        started = time.perf_counter()
+        server.update(config.model_copy(update={"models": {MODEL: entry}}))
+        return time.perf_counter() - started
 
 
 @contextmanager
@@ -147,29 +138,3 @@ def _instead(serves_own: ServeConfig | None) -> Iterator[None]:
         return
     with mock.patch.object(app, "replicas_config", return_value=serves_own):
         yield
-
-
-@contextmanager
-def _watched() -> Iterator[list[Seen]]:
-    """The replicas from now to the end of the block."""
-    from ray import serve
-
-    found: list[Seen] = []
-    ended = threading.Event()
-    started = time.perf_counter()
-
-    def watch() -> None:
-        while not ended.wait(_POLL_S):
-            states = serve.status().applications[f"headrace:{MODEL}:1"].deployments["Model"].replica_states
-            counts = {str(state): int(count) for state, count in states.items()}
-            now = time.perf_counter() - started
-            here = sum(counts.get(name, 0) for name in _HERE)
-            found.append(Seen(now, counts.get("RUNNING", 0), here))
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield found
-    finally:
-        ended.set()
-        thread.join()
