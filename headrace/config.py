@@ -146,7 +146,11 @@ class ModelConfig(_Answers):
     batching: BatchingConfig = BatchingConfig()
 
     @model_validator(mode="after")
-    def _replicas_are_told_once(self) -> ModelConfig:
+    def _replicas_are_told_clearly(self) -> ModelConfig:
+        if self.num_gpus > 1 and not self.num_gpus.is_integer():
+            raise ValueError(
+                f"num_gpus is {self.num_gpus:g}; it is a part of one GPU, or a whole number of them"
+            )
         if self.autoscaling is None:
             return self
         if self.placement != "replicas":

@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 import tritonclient.grpc as triton
+import tritonclient.grpc.aio as triton_aio
 from ray.serve._private import default_impl
 from ray.serve._private.grpc_util import gRPCGenericServer
 from tritonclient.grpc import service_pb2, service_pb2_grpc
@@ -129,7 +130,7 @@ def test_a_caller_that_gives_up_leaves_no_work_behind(client: triton.InferenceSe
 async def test_many_calls_at_once_are_all_answered_with_their_own(running: Running) -> None:
     rng = np.random.default_rng(5)
     xs = [rng.random((1, int(rng.integers(1, 50))), np.float32) for _ in range(200)]
-    async with triton.aio.InferenceServerClient(running.grpc) as client:
+    async with triton_aio.InferenceServerClient(running.grpc) as client:
         answers = await asyncio.gather(*(client.infer("double", [tensor(x)]) for x in xs))
     for x, answer in zip(xs, answers, strict=True):
         assert np.array_equal(answer.as_numpy("y"), x * np.float32(3))

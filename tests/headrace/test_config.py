@@ -63,6 +63,7 @@ def test_the_shortest_configuration_serves_the_newest_version_on_the_loopback() 
             ["models.m: replicas and autoscaling are both given; choose one"],
         ),
         ({"models": {"m": {"autoscaling": {"max_replicas": 2}}}}, ["models.m: autoscaling is for placement"]),
+        ({"models": {"m": {"num_gpus": 1.5}}}, ["models.m: num_gpus is 1.5", "a whole number"]),
         ({}, ["models", "required"]),
         ([], ["document", "got []"]),
     ],
