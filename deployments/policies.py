@@ -28,12 +28,17 @@ class NoteGateways:
 class ByWork:
     """For the replicas of a model version."""
 
-    def __init__(self, goals: dict[str, Any], known: dict[str, Any]) -> None:
+    def __init__(self, goals: dict[str, Any], known: dict[str, Any], every_s: float) -> None:
         self._goals = Goals(**goals)
         self._known = Cost(**known)
+        self._every_s = every_s
+        self._due = 0.0
 
     def __call__(self, ctx: AutoscalingContext) -> autoscale.Outcome:
         try:
+            if ctx.current_time < self._due:
+                return ctx.target_num_replicas, dict(ctx.policy_state or {})
+            self._due = ctx.current_time + self._every_s
             return autoscale.replicas(ctx, self._goals, self._known)
         except Exception as err:
             return autoscale.held(ctx, err)

@@ -71,8 +71,22 @@ def test_a_replica_that_sleeps_is_woken_by_what_the_gateways_say() -> None:
     policy = ByWork(
         goals={**vars_of(autoscale.goals_of(CONFIG)), "min_replicas": 0},
         known=vars_of(Cost(0.1, 0.0, 8.0)),
+        every_s=0.1,
     )
     assert policy(context({}, running=0, target=0))[0] == 1
+
+
+def test_with_many_replicas_it_decides_less_often() -> None:
+    config = autoscale.replicas_config(AutoscalingConfig(max_replicas=2000), Cost(0.1, 0.0, 8.0))
+    policy = config.policy.get_policy()(**config.policy.policy_kwargs)
+    NoteGateways()(context({"g1": gateway(10)}, app="headrace"))
+    at_once = context({"r1": REPLICA})
+    assert policy(at_once)[0] == 1
+    NoteGateways()(context({"g1": gateway(4000)}, app="headrace"))
+    at_once.current_time += 0.5
+    assert policy(at_once)[0] == 1
+    at_once.current_time += 0.5
+    assert policy(at_once)[0] > 100
 
 
 def test_old_reports_change_nothing() -> None:
