@@ -148,7 +148,7 @@ def make_policy(text: str, settings: Settings) -> Policy:
 
 def _headrace(given: str, settings: Settings) -> Policy:
     goals = settings.goals
-    names = [entry.name for entry in fields(goals) if "replicas" not in entry.name]
+    names = ["objective_s", "utilization", "down_after_s", "sleep_after_s"]
     values = _values("headrace", given, names)
     if values.get("utilization", 1.0) > 1:
         raise ConfigRejected(f"policy headrace: utilization is {values['utilization']:g}; at most 1")

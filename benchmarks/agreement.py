@@ -34,7 +34,7 @@ QUICK = step.Profile(((10, 10), (80, 20)))
 USUAL_START_S = 3.1  # a process and this engine, as deployments.autoscale expects
 _SETTLES_S = 3.0
 _APPLICATION = f"headrace:{step.MODEL}:1"
-SCALING = AutoscalingConfig(max_replicas=6, objective_ms=1000.0, down_after_s=20.0)
+SCALING = AutoscalingConfig(max_replicas=6, objective_ms=1000.0, down_after_s=20.0, starts_at_once=2)
 
 
 @dataclass(frozen=True, slots=True)
