@@ -40,15 +40,20 @@ class Policy(Protocol):
 
 
 class Headrace:
-    """The very policy that is served with."""
+    """The very policy that is served with, which decides every so many seconds."""
 
-    def __init__(self, goals: Goals, known: Cost, usual_start_s: float) -> None:
+    def __init__(self, goals: Goals, known: Cost, usual_start_s: float, every_s: float = 0.0) -> None:
         self._goals = goals
         self._cost = known
         self._usual_start_s = usual_start_s
+        self._every_s = every_s
+        self._next_at = 0.0
         self._memory = Memory()
 
     def replicas(self, view: View) -> int:
+        if view.now + _EPSILON < self._next_at:
+            return view.target
+        self._next_at = view.now + self._every_s
         self._cost = cost_of(view.replicas, self._cost)
         demand = demand_of(view.gateways, view.replicas, self._cost)
         found = decide(
@@ -133,6 +138,7 @@ class Settings:
     goals: Goals
     known: Cost
     start_s: float  # what a start usually takes
+    every_s: float = 0.0  # between two decisions of ours
 
 
 def make_policy(text: str, settings: Settings) -> Policy:
@@ -148,12 +154,12 @@ def make_policy(text: str, settings: Settings) -> Policy:
 
 def _headrace(given: str, settings: Settings) -> Policy:
     goals = settings.goals
-    names = [entry.name for entry in fields(goals) if "replicas" not in entry.name]
+    names = ["objective_s", "utilization", "down_after_s", "sleep_after_s"]
     values = _values("headrace", given, names)
     if values.get("utilization", 1.0) > 1:
         raise ConfigRejected(f"policy headrace: utilization is {values['utilization']:g}; at most 1")
     changed = {entry.name: values.get(entry.name, getattr(goals, entry.name)) for entry in fields(goals)}
-    return Headrace(Goals(**changed), settings.known, settings.start_s)
+    return Headrace(Goals(**changed), settings.known, settings.start_s, settings.every_s)
 
 
 def _serve(given: str, _: Settings) -> Policy:

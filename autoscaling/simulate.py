@@ -49,7 +49,7 @@ class _Run:
         self._report = max(1, round(served.report_s * _TICKS))
         self._starting = Starting(starts)
         self._ready_at = math.inf  # the next one
-        self._stopping: dict[Replica, float] = {}  # since when
+        self._stopping: dict[Replica, float] = {}  # until when at least
         self._replica_s = self._running_s = 0.0  # until the time below
         self._counted_at = 0.0
         self._history: list[tuple[int, int, int, int]] = []
@@ -144,12 +144,12 @@ class _Run:
 
     def _stop(self, now: float) -> None:
         replica = self._traffic.leave()
-        self._stopping[replica] = now
-        self._at(now + self._stop_s, lambda then: self._idle(replica, then))
+        self._stopping[replica] = due = now + self._stop_s
+        self._at(due, lambda then: self._idle(replica, then))
 
     def _idle(self, replica: Replica, now: float) -> None:
         """It may be gone, once it was told to stop, had the time for it and holds nothing."""
-        if replica in self._stopping and not replica.calls and now - self._stopping[replica] >= self._stop_s:
+        if now >= self._stopping.get(replica, math.inf) and not replica.calls:
             self._count(now)
             del self._stopping[replica]
 

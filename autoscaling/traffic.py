@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 from statistics import fmean
 
 import numpy as np
@@ -27,7 +26,6 @@ _FADING = 0.9  # of earlier batches and calls
 _DRAWN = 16  # replicas that are looked at for one call (deployments.routing)
 
 Act = Callable[[float], None]
-_calls = attrgetter("calls")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,8 @@ class Served:
 class _Gateway:
     waiting: deque[int] = field(default_factory=deque)
     rows: int = 0
-    calls: int = 0
+    calls: int = 0  # under way
+    to: Counter[Replica] = field(default_factory=Counter)  # of these: it knows of no other gateway's
     held: int = 0  # requests, those under way included
     call_s: float = 0.0  # that a call takes
     offered: Offered = field(default_factory=Offered)
@@ -174,7 +173,7 @@ class Traffic:
         self.running.append(replica)
         stranded, self._stranded = self._stranded, []
         for pack in stranded:
-            self._deliver(pack, self._choose(), now)
+            self._deliver(pack, self._choose(pack.gateway), now)
         return replica
 
     def leave(self) -> Replica:
@@ -222,17 +221,18 @@ class Traffic:
             gateway.calls += 1
             pack = _Pack(gateway, now, requests, len(requests))
             if self.running:
-                self._deliver(pack, self._choose(), now)
+                self._deliver(pack, self._choose(gateway), now)
             else:
                 self._stranded.append(pack)
 
-    def _choose(self) -> Replica:
-        """The least busy one of those that are drawn."""
+    def _choose(self, gateway: _Gateway) -> Replica:
+        """The least busy one of those that are drawn, as far as this gateway knows."""
         drawn = self._random.sample(self.running, min(_DRAWN, len(self.running)))
-        return min(drawn, key=_calls)
+        return min(drawn, key=lambda replica: gateway.to.get(replica, 0))
 
     def _deliver(self, pack: _Pack, replica: Replica, now: float) -> None:
         replica.calls += 1
+        pack.gateway.to[replica] += 1
         for request in pack.requests:
             replica.line.append((now, request, pack))
             replica.rows += self._rows[request]
@@ -295,6 +295,9 @@ class Traffic:
         took_s = now - pack.sent_at
         gateway.call_s += (took_s - gateway.call_s) * ((1 - _FADING) if gateway.call_s else 1.0)
         gateway.calls -= 1
+        gateway.to[replica] -= 1
+        if not gateway.to[replica]:
+            del gateway.to[replica]
         gateway.held -= count
         self.held -= count
         self.left -= count

@@ -32,9 +32,10 @@ from headrace.config import AutoscalingConfig
 PROFILE = step.Profile(((10, 40), (100, 50), (10, 50), (80, 50), (10, 50), (120, 60)))
 QUICK = step.Profile(((10, 10), (80, 20)))
 USUAL_START_S = 3.1  # a process and this engine, as deployments.autoscale expects
+GAP_S = 0.004  # from one batch to the next, and by which sleeps last longer: measured
 _SETTLES_S = 3.0
 _APPLICATION = f"headrace:{step.MODEL}:1"
-SCALING = AutoscalingConfig(max_replicas=6, objective_ms=1000.0, down_after_s=20.0)
+SCALING = AutoscalingConfig(max_replicas=6, objective_ms=1000.0, down_after_s=20.0, starts_at_once=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def agreement(folder: Path, profile: step.Profile = PROFILE) -> Agreement:
 def simulated(run: Replayed, seen: Starts, goals: Goals, gateways: int) -> Outcome:
     """The same arrivals with the same starts and stops."""
     times = run.load.intended - run.load.intended[0]
-    batches = tuple((rows, timed.BASE_S + rows * timed.ROW_S) for rows in (1, step.MAX_BATCH))
+    batches = tuple((rows, GAP_S + timed.BASE_S + rows * timed.ROW_S) for rows in (1, step.MAX_BATCH))
     served = Served(batches, max_batch=step.MAX_BATCH, gateways=gateways, max_queue=100_000)
     policy = Headrace(goals, served.cost(), USUAL_START_S)
     return simulate(Trace(times), served, seen, goals, policy, "simulated")

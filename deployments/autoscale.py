@@ -107,7 +107,7 @@ def gateways_config(gateways: int) -> ServeConfig:
 def replicas_config(config: AutoscalingConfig, known: Cost) -> ServeConfig:
     """For the replicas of a model version. One is started even where none need be there, so that a version
     that cannot be loaded is found out."""
-    every_s = interval_s(config.max_replicas) / _DECISIONS
+    every_s = decides_every_s(config.max_replicas)
     kwargs = {"goals": asdict(goals_of(config)), "known": asdict(known), "every_s": every_s}
     policy = AutoscalingPolicy(policy_function=f"{_POLICIES}:ByWork", policy_kwargs=kwargs)
     return _config(config.min_replicas, max(1, config.min_replicas), config.max_replicas, policy)
@@ -128,6 +128,11 @@ def goals_of(config: AutoscalingConfig) -> Goals:
 def interval_s(most: int) -> float:
     """Between two reports of a replica, where there can be so many."""
     return min(max(_INTERVAL_S, most / _MOST_PER_S), _LONGEST_S)
+
+
+def decides_every_s(most: int) -> float:
+    """Between two decisions, where there can be so many replicas."""
+    return interval_s(most) / _DECISIONS
 
 
 def _config(least: int, first: int, most: int, policy: AutoscalingPolicy) -> ServeConfig:

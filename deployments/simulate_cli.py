@@ -66,6 +66,7 @@ def simulate(
 
     Nothing is served for it: batches take what was measured when the model was made, or --batch-ms.
     """
+    from deployments.autoscale import decides_every_s
     from deployments.simulate_page import as_html, rows_of
     from deployments.simulated import by_hand, configured, parse_batches, parse_seconds
 
@@ -81,7 +82,8 @@ def simulate(
     else:
         raise CallerError("which model? give --config and --model, or its batches: --batch-ms 1:56,8:100")
     starts = Starts(parse_seconds(start_s), math.inf if cores is None else cores)
-    settings = Settings(subject.goals, subject.served.cost(), starts.usual_s)
+    every_s = decides_every_s(subject.goals.max_replicas)
+    settings = Settings(subject.goals, subject.served.cost(), starts.usual_s, every_s)
     policies = [(text, make_policy(text, settings)) for text in policy or ("headrace", "serve")]
     replayed = _read(trace).scaled(speed, rate)
     outcomes = [run(replayed, subject.served, starts, subject.goals, each, text) for text, each in policies]

@@ -1,5 +1,7 @@
 """Serve's policy waits as Serve's does; settings are checked."""
 
+from dataclasses import replace
+
 import pytest
 
 from autoscaling.contenders import (
@@ -13,7 +15,7 @@ from autoscaling.contenders import (
     make_policy,
 )
 from autoscaling.policy import Goals
-from autoscaling.reports import Cost
+from autoscaling.reports import Cost, GatewayReport
 from headrace.errors import ConfigRejected
 
 SETTINGS = Settings(Goals(1, 10, 0.5, 0.75, 60, 300), Cost(0.05, 0.006, 8), 4.0)
@@ -58,6 +60,14 @@ def test_a_lull_starts_the_delay_anew() -> None:
     policy = ServeDefault(ServeSettings(look_back=1, interval=0.2))
     bursts = [(0.0, 1), (10.0, 9), (35.0, 1), (40.0, 9), (65.0, 1)]
     assert asked(policy, bursts, 100.0) == []
+
+
+def test_ours_decides_as_often_as_it_is_told() -> None:
+    waits = GatewayReport(0.0, 0.0, 0.0, 800.0, 800.0, 800.0, 1.0)
+    policy = make_policy("headrace", replace(SETTINGS, every_s=1.0))
+    assert policy.replicas(View(0.0, 1, 1, [], [], 0)) == 1
+    assert policy.replicas(View(0.5, 1, 1, [waits], [], 800)) == 1
+    assert policy.replicas(View(1.0, 1, 1, [waits], [], 800)) > 1
 
 
 def test_policies_are_made_by_name() -> None:

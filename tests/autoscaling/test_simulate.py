@@ -92,6 +92,14 @@ def test_nothing_is_answered_after_its_timeout() -> None:
     assert answered > 0.8 * 10 * 8 / 0.13  # and most of the capacity is not wasted
 
 
+def test_all_that_stop_are_gone_after_a_while() -> None:
+    steps = [(10.0 * number, 1 + 4 * (number % 2)) for number in range(30)]
+    outcome = simulate(
+        Trace(np.array([0.0, 310.0])), SERVED, Starts((0.7,), stop_s=1.2097), GOALS, Told(*steps)
+    )
+    assert {second.stopping for second in outcome.seconds[5::10]} == {0}
+
+
 def test_replicas_count_from_being_asked_for_to_being_gone() -> None:
     trace = Trace(np.array([0.0, 60.0]))
     outcome = simulate(trace, SERVED, Starts((5.0,), stop_s=2.0), GOALS, Told((0.0, 1), (10.0, 3), (30.0, 1)))
