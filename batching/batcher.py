@@ -8,7 +8,8 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -98,6 +99,7 @@ class Batcher:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._following = 0  # groups whose thread took them itself, and which are not answered yet
+        self._gathering = 0  # of how many places
         self._ended = asyncio.Event()
         self._closed = ""  # why nothing more is taken
 
@@ -148,6 +150,16 @@ class Batcher:
     def usual_s(self) -> float:
         """What one more usual request adds to the wait when many wait; 0 as long as nobody knows."""
         return self._admission.usual_s()
+
+    @contextmanager
+    def gathering(self) -> Iterator[None]:
+        """Within the block requests are taken in, and only then the first group is made of all of them."""
+        self._gathering += 1
+        try:
+            yield
+        finally:
+            self._gathering -= 1
+            self._pump()
 
     def load(self) -> Load:
         """What there is to do here, as far as batches are known."""
@@ -305,6 +317,8 @@ class Batcher:
 
     def _pump(self) -> None:
         """Start as many groups as there are permits and reasons to go."""
+        if self._gathering:
+            return
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,10 @@ class ModelHost:
 
     def usual_s(self) -> float:
         return self._batcher.usual_s()
+
+    def gathering(self) -> AbstractContextManager[None]:
+        """Within the block requests are taken in, and only then the first batch is made of all of them."""
+        return self._batcher.gathering()
 
     def load(self) -> Load:
         """What there is to do here, as far as batches are known."""
@@ -215,7 +220,11 @@ class ModelReplica:
 
         `group` is there for the router, which has brought them here by it.
         """
-        return await asyncio.gather(*(self._infer(*request) for request in requests))
+        answers = asyncio.gather(*(self._infer(*request) for request in requests))
+        if len(requests) > 1:
+            with self._host.gathering():  # else an idle engine would run the first one alone
+                await asyncio.sleep(0)
+        return await answers
 
     async def _infer(
         self, inputs: dict[str, Any], outputs: tuple[str, ...], left_s: float | None, priority: int

@@ -38,6 +38,18 @@ async def test_requests_gather_while_the_engine_is_busy() -> None:
     assert [ran.timings.batch_rows for ran in answers] == [1, 5, 5, 5, 5, 5]
 
 
+async def test_what_comes_together_is_gathered_for_a_free_engine_too() -> None:
+    gate = Gate()
+    gate.open.set()
+    batcher = start(gate)
+    with batcher.gathering():
+        tasks = [ask(batcher, float(number)) for number in range(4)]
+        await settle()
+        assert gate.groups == []
+    await asyncio.gather(*tasks)
+    assert gate.groups == [4]
+
+
 async def test_a_free_engine_is_not_kept_waiting() -> None:
     gate = Gate()
     gate.open.set()
