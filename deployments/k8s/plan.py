@@ -166,10 +166,6 @@ def asks_of(config: Config, options: Options) -> list[Ask]:
                     "which have no GPU; allowed: 0, or placement: replicas"
                 )
             continue
-        if entry.num_gpus > 1 and entry.num_gpus % 1:
-            raise ConfigRejected(
-                f"models.{name}.num_gpus is {entry.num_gpus:g}; allowed: 0 to 1, or a whole number"
-            )
         if entry.num_gpus > options.gpu_node.gpus:
             raise ConfigRejected(
                 f"models.{name}.num_gpus is {entry.num_gpus:g}; allowed: up to {options.gpu_node.gpus}, the "

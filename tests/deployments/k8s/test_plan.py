@@ -92,7 +92,7 @@ def test_without_gpus_there_are_no_gpu_nodes() -> None:
             {},
             ["models.m.num_gpus is 2", "up to 1", "--gpus-per-node"],
         ),
-        ({"m": {**GPU, "num_gpus": 1.5}}, {}, {}, ["models.m.num_gpus is 1.5", "0 to 1, or a whole number"]),
+        ({"m": {**GPU, "num_gpus": 1.5}}, {}, {}, ["models.m: num_gpus is 1.5", "0 to 1, or a whole number"]),
         ({"m": {"num_gpus": 1.0}}, {}, {}, ["models.m.num_gpus is 1", "placement: replicas"]),
         (
             {"m": {"placement": "replicas", "threads": 5}},
