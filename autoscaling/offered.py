@@ -24,8 +24,8 @@ class _Slot:
 class Offered:
     """Counts what arrives, refused or not.
 
-    The rate is that of the last ten seconds, unless the last one, two or four differ from it by more than
-    arrivals at a steady rate would (the variance of their number is their mean): then it is that of those.
+    The rate is that of the last ten seconds, unless the last half, one, two or four differ from it by more
+    than arrivals at a steady rate would (the variance of their number is their mean): then it is theirs.
     """
 
     def __init__(self) -> None:
@@ -41,8 +41,8 @@ class Offered:
 
     def turned_away(self, now: float, requests: int) -> None:
         """So many more that were refused before anybody looked at them: they count as the usual ones do."""
-        usual = self._sum(self._slot(now).number + 1, _SLOTS)
         slot = self._slot(now)
+        usual = self._sum(slot.number + 1, _SLOTS)
         slot.requests += requests
         each = requests / max(usual.requests, 1)
         slot.rows += round(each * usual.rows)

@@ -61,7 +61,7 @@ class Agreement:
 def agreement(folder: Path, profile: step.Profile = PROFILE) -> Agreement:
     """Serve the model from this folder, and compare. It takes as long as the profile."""
     step.published(folder)
-    config = step.configuration(folder, autoscaling=SCALING.model_dump(), batching={"max_queue": 100_000})
+    config = step.configuration(folder, autoscaling=SCALING.model_dump())
     times = profile.arrivals()
     with serving(config):
         time.sleep(_SETTLES_S)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +88,7 @@ def published(folder: Path) -> None:
     publish(Path(timed.__file__), Repository(folder), MODEL)
 
 
-def configuration(folder: Path, batching: Mapping[str, Any] | None = None, **entry: Any) -> Config:
+def configuration(folder: Path, **entry: Any) -> Config:
     (port,) = free_ports(1)
     return parse_config(
         {
@@ -99,7 +99,7 @@ def configuration(folder: Path, batching: Mapping[str, Any] | None = None, **ent
                 MODEL: {
                     "run_code": True,
                     "placement": "replicas",
-                    "batching": {"max_batch": MAX_BATCH, "max_queue": _MAX_QUEUE, **(batching or {})},
+                    "batching": {"max_batch": MAX_BATCH, "max_queue": _MAX_QUEUE},
                     **entry,
                 }
             },

@@ -51,13 +51,9 @@ class CountingRouter(RequestRouter):  # type: ignore[misc]  # Ray's classes are 
         if self.calls[name] <= 0:  # replicas come and go
             del self.calls[name]
 
-
-class AffinityRouter(CountingRouter):
-    """Routes a call by its argument `group`; calls without one go to the least busy replica.
-
-    Requests keep their own replica because FIFOMixin is left out: with it a replica found for one
-    request is given to the oldest.
-    """
+    def order(self, replicas: Sequence[str], request: PendingRequest | None) -> list[str]:
+        """The replicas that a call may go to, the best one first."""
+        raise NotImplementedError
 
     async def choose_replicas(
         self,
@@ -69,14 +65,25 @@ class AffinityRouter(CountingRouter):
         if pending_request is not None:
             pending_request.routing_context.should_backoff = True  # rather than ask again without a pause
         replicas = {replica.replica_id.unique_id: replica for replica in candidate_replicas}
-        group = _group_of(pending_request)
+        first, *others = (replicas[name] for name in self.order(list(replicas), pending_request))
+        return [[first], others]
+
+
+class AffinityRouter(CountingRouter):
+    """Routes a call by its argument `group`; calls without one go to the least busy replica.
+
+    Requests keep their own replica because FIFOMixin is left out: with it a replica found for one
+    request is given to the oldest.
+    """
+
+    def order(self, replicas: Sequence[str], request: PendingRequest | None) -> list[str]:
+        group = _group_of(request)
         # Without a group the name of the request is one, so that idle replicas share such calls.
-        order = ranked(group or _name_of(pending_request), list(replicas))
+        order = ranked(group or _name_of(request), replicas)
         chosen = (
             preferred(order, self.calls) if group else min(order, key=lambda name: self.calls.get(name, 0))
         )
-        others = [replicas[name] for name in order if name != chosen]
-        return [[replicas[chosen]], others]
+        return [chosen, *(name for name in order if name != chosen)]
 
 
 def _group_of(request: PendingRequest | None) -> str:

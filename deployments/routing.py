@@ -32,18 +32,8 @@ class LeastBusyRouter(_Told, FIFOMixin):  # type: ignore[misc]  # Ray's classes 
     """The least busy of those that are drawn. Of two, as Serve draws them, both are often busy while another
     is idle: calls are few here, and each is a batch."""
 
-    async def choose_replicas(
-        self,
-        candidate_replicas: list[RunningReplica],
-        pending_request: PendingRequest | None = None,
-    ) -> list[list[RunningReplica]]:
-        if not candidate_replicas:
-            return []
-        if pending_request is not None:
-            pending_request.routing_context.should_backoff = True  # rather than ask again without a pause
-        replicas = {replica.replica_id.unique_id: replica for replica in candidate_replicas}
-        first, *others = drawn(list(replicas), self.calls)
-        return [[replicas[first]], [replicas[name] for name in others]]
+    def order(self, replicas: Sequence[str], request: PendingRequest | None) -> list[str]:
+        return drawn(replicas, self.calls)
 
 
 class LikeToLikeRouter(_Told, AffinityRouter):

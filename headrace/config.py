@@ -148,9 +148,7 @@ class ModelConfig(_Answers):
     @model_validator(mode="after")
     def _replicas_are_told_clearly(self) -> ModelConfig:
         if self.num_gpus > 1 and not self.num_gpus.is_integer():
-            raise ValueError(
-                f"num_gpus is {self.num_gpus:g}; allowed: 0 to 1, or a whole number of them"
-            )
+            raise ValueError(f"num_gpus is {self.num_gpus:g}; allowed: 0 to 1, or a whole number of them")
         if self.autoscaling is None:
             return self
         if self.placement != "replicas":
