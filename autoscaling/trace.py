@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from headrace.errors import CallerError
+from headrace.rows import rows_of
 from headrace.tensors import Array
 
 _COLUMNS = "time, and rows where they are known"
@@ -46,7 +44,7 @@ class Trace:
 def read_trace(text: str) -> Trace:
     """Arrivals as CSV with a header, or as JSON lines: `time` in seconds, ascending, and `rows` where known.
     CallerError says which line is wrong."""
-    lines = _json_rows(text) if text.lstrip().startswith("{") else _csv_rows(text)
+    lines = rows_of(text, "trace", "time", f": {_COLUMNS}")
     times: list[float] = []
     rows: list[int] = []
     for number, row in lines:
@@ -78,24 +76,3 @@ def _number(row: Mapping[str, object], column: str, usual: float | None, number:
     if not math.isfinite(value):
         raise CallerError(f"line {number} of the trace: {column} is {given!r}; it must be finite")
     return value
-
-
-def _csv_rows(text: str) -> Iterator[tuple[int, Mapping[str, object]]]:
-    reader = csv.DictReader(io.StringIO(text))
-    if "time" not in (reader.fieldnames or ()):
-        raise CallerError(f"the trace's first line must name its columns: {_COLUMNS}")
-    for row in reader:
-        yield reader.line_num, row
-
-
-def _json_rows(text: str) -> Iterator[tuple[int, Mapping[str, object]]]:
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as err:
-            raise CallerError(f"line {number} of the trace is no JSON: {err}") from err
-        if not isinstance(row, dict):
-            raise CallerError(f"line {number} of the trace is no JSON object")
-        yield number, row

@@ -6,17 +6,15 @@ the same, which tells the hit rate of the whole (Waldspurger et al. 2015, SHARDS
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import zlib
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from cache.memory import OVERHEAD, Entry, MemoryCache
 from headrace.errors import CallerError
+from headrace.rows import rows_of
 
 POLICIES = ("lru", "lfu", "headrace")
 SHARED_OVERHEAD = 200  # bytes in Redis around an answer: its name, its envelope, the table's entry
@@ -56,7 +54,7 @@ class Store(Protocol):
 def read_log(text: str, usual_bytes: int = 2048) -> list[Asked]:
     """A log as CSV with a header, or as JSON lines: `key`, and where they are known `time` in seconds,
     `bytes` of the answer and `seconds` of computing it. CallerError says which line is wrong."""
-    rows = _json_rows(text) if text.lstrip().startswith("{") else _csv_rows(text)
+    rows = rows_of(text, "log", "key", f", 'key' among: {', '.join(_COLUMNS)}")
     found: list[Asked] = []
     for number, row in rows:
         key = row.get("key")
@@ -203,24 +201,3 @@ class _Ours:
         size = asked.num_bytes + OVERHEAD
         if size <= self._cache.max_bytes:
             self._cache.keep(asked.key, Entry({}, size, asked.at, asked.at + self._ttl_s))
-
-
-def _csv_rows(text: str) -> Iterator[tuple[int, Mapping[str, object]]]:
-    reader = csv.DictReader(io.StringIO(text))
-    if "key" not in (reader.fieldnames or ()):
-        raise CallerError(f"the log's first line must name its columns, 'key' among: {', '.join(_COLUMNS)}")
-    for row in reader:
-        yield reader.line_num, row
-
-
-def _json_rows(text: str) -> Iterator[tuple[int, Mapping[str, object]]]:
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as err:
-            raise CallerError(f"line {number} of the log is no JSON: {err}") from err
-        if not isinstance(row, dict):
-            raise CallerError(f"line {number} of the log is no JSON object")
-        yield number, row
