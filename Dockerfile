@@ -17,6 +17,7 @@ COPY engines /app/engines
 COPY examples /app/examples
 COPY headrace /app/headrace
 COPY optimize /app/optimize
+COPY rollout /app/rollout
 COPY protocol /app/protocol
 
 FROM python AS cpu-build
