@@ -6,7 +6,9 @@
     │   ├── NotFound              404  not_found        model, version or path
     │   ├── NotCached             404  not_cached       only a remembered answer was wanted, and there is none
     │   ├── MethodNotAllowed      405  method
+    │   ├── Unauthorized          401  unauthorized     the admin token is missing or wrong
     │   ├── SlowBody              408  slow_body        the body did not arrive in time
+    │   ├── Conflict              409  conflict         what is asked does not go with what is under way
     │   └── TooLarge              413  too_large        over a limit of the server
     ├── Overloaded                429  overloaded       the queue is full; try again later
     ├── EngineFailed              500  engine           the engine raised on a valid request
@@ -54,6 +56,16 @@ class NotCached(CallerError):
 class MethodNotAllowed(CallerError):
     status = 405
     kind = "method"
+
+
+class Unauthorized(CallerError):
+    status = 401
+    kind = "unauthorized"
+
+
+class Conflict(CallerError):
+    status = 409
+    kind = "conflict"
 
 
 class SlowBody(CallerError):
