@@ -170,6 +170,13 @@ class PipelineConfig(_Answers):
     steps: list[Name] = Field(min_length=2)  # keys of `models`; the last one's outputs are the answer
 
 
+class RolloutsConfig(_Part):
+    """Of all models; what a single rollout is to do is said when it starts."""
+
+    # The header (gRPC: metadata) that names a caller, who then gets the same version again and again
+    caller_header: str | None = Field(default="headrace-caller", pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+
+
 class Config(_Part):
     repository: str = "models"
     gateways: int = Field(default=2, ge=1, le=1000)  # gateway replicas; not given: as tuned, else 2
@@ -177,6 +184,7 @@ class Config(_Part):
     grpc: GrpcConfig | None = None  # None: no gRPC; `grpc: {}` is port 9000
     limits: LimitsConfig = LimitsConfig()
     cache: CacheConfig = CacheConfig()
+    rollouts: RolloutsConfig = RolloutsConfig()
     models: dict[Name, ModelConfig] = Field(min_length=1)
     pipelines: dict[Name, PipelineConfig] = {}
 
