@@ -12,9 +12,7 @@ from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
-from batching.seen import SizesSeen
 from cache.coherence import Coherence
-from cache.halved import Halved
 from cache.memory import MemoryCache
 from cache.redis import RedisCache
 from cache.responses import ResponseCache
@@ -22,40 +20,28 @@ from cache.scope import Scope
 from deployments import cycle, metrics
 from deployments.arguments import Headers, request_of
 from deployments.autoscale import told
-from deployments.backends import Backend, Replicas
+from deployments.backends import Replicas
 from deployments.control import Control
 from deployments.door import Door
 from deployments.grpc import GrpcApp, GrpcMethods
 from deployments.http import HttpApp
-from deployments.model import ModelHost
 from deployments.monitor import tell
-from deployments.pipelines import Step, joined
+from deployments.opener import Opener, num_bytes
 from deployments.recorder import Recorder, Row
-from deployments.running import max_calls
-from deployments.served import Served, by, one_after_the_other
-from deployments.setup import Setup, instances_of, queue_share, setup_of
+from deployments.served import Served
 from deployments.shadow import Shadow
 from deployments.traffic import Follower, Traffic
-from deployments.versions import GATEWAY_APP, app_name, chosen_versions
+from deployments.versions import GATEWAY_APP, chosen_versions
 from deployments.watch import settle_memory, watch
-from engines.artifact import Artifact, Repository
-from engines.cpu import cpu_cores
-from headrace.config import Config, ModelConfig, PipelineConfig, with_variables
+from engines.artifact import Repository
+from headrace.config import Config, with_variables
 from headrace.errors import EngineFailed, EngineUnavailable, HeadraceError, NotFound, Overloaded
 from headrace.metrics import CACHE_FAULTS, ERRORS, REQUEST_LATENCY
 from headrace.requests import CacheMode, InferRequest, InferResponse, Ran, Variant
-from headrace.tensors import Array, Signature
+from headrace.tensors import Array
 from rollout.evidence import Slots
 from rollout.noted import Noted
 from rollout.store import Store
-
-
-def _bytes(mib: float) -> int:
-    return int(mib * 2**20)
-
-
-def _seconds(ms: float | None) -> float | None:
-    return None if ms is None else ms / 1000
 
 
 class Gateway(GrpcMethods):
@@ -70,31 +56,29 @@ class Gateway(GrpcMethods):
         self.grpc = GrpcApp(self, self._config.limits, self._headers)
         self.id = uuid.uuid4().hex[:12]
         self._traffics: dict[str, Traffic] = {}
-        self._memory = MemoryCache(_bytes(self._config.cache.memory_mib))
+        self._memory = MemoryCache(num_bytes(self._config.cache.memory_mib))
         self._shared = self._open_shared()
         self._recorder = Recorder()
         self._noted = Noted()
         self._shadow = Shadow(self._noted)
-        self._hosts: list[ModelHost] = []
         self._background: set[asyncio.Task[None]] = set()
-        self._queues: dict[tuple[str, str], Backend] = {}  # by model and version
-        self._replicas: dict[str, Replicas] = {}  # by application
         self._repository = Repository(Path(self._config.repository))
+        self._opener = Opener(self._config, self._repository, self._memory, self._shared, self._recorder)
         for name, model in self._config.models.items():
             versions = chosen_versions(self._repository, name, model)
-            ready = [await self._serve(name, version, model) for version in versions]
+            ready = [await self._opener.open(name, version) for version in versions]
             self._traffics[name] = Traffic(name, ready, self._config.gateways)
         for name in self._config.pipelines:
-            self._traffics[name] = Traffic(name, [self._pipeline(name)], self._config.gateways)
+            self._traffics[name] = self._pipeline(name)
         self.control = Control(self._config, self._repository, self._tell)
         models = {name: self._traffics[name] for name in self._config.models}
         self._follower = Follower(
-            Store(self._repository.root), models, self._serve_candidate, self._moved, self._let_go
+            Store(self._repository.root), models, self._opener.open_candidate, self._moved, self._let_go
         )
         await self._follower.look()
         self._tasks = [
-            asyncio.create_task(metrics.report(self._queues)),
-            asyncio.create_task(watch(self._hosts)),
+            asyncio.create_task(metrics.report(self._opener.queues)),
+            asyncio.create_task(watch(self._opener.hosts)),
             asyncio.create_task(self._follower.watch()),
         ]
         if self._shared is not None:
@@ -242,7 +226,7 @@ class Gateway(GrpcMethods):
         slots: dict[str, Slots] = {model: self._noted.since(model, second) for model, second in since.items()}
         states = {name: self._traffics[name].told() for name in self._config.models}
         told = {"gateway": self.id, "now": time.time(), "states": states, "slots": slots}
-        return {**told, "applications": list(self._replicas)}
+        return {**told, "applications": list(self._opener.replicas)}
 
     async def rollout(self, action: str, model: str, arguments: Mapping[str, Any] | None = None) -> Any:
         """What `headrace rollout` and the admin API ask for; see deployments.control."""
@@ -292,7 +276,7 @@ class Gateway(GrpcMethods):
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """For the models' autoscaling policies; Serve asks twice a second."""
-        reports = {name: backend.report() for name, backend in self._replicas.items()}
+        reports = {name: backend.report() for name, backend in self._opener.replicas.items()}
         return told(reports)
 
     async def record(self, is_on: bool) -> None:
@@ -333,55 +317,12 @@ class Gateway(GrpcMethods):
             on_fault=lambda _: metrics.count(CACHE_FAULTS),
         )
 
-    def _responses(self, entry: ModelConfig | PipelineConfig, signature: Signature) -> ResponseCache | None:
-        cache = self._config.cache
-        if not (cache.enabled and entry.cache):
-            return None
-        own = entry.cache_memory_mib
-        memory = self._memory if own is None else MemoryCache(_bytes(own))
-        halved = Halved(signature) if entry.cache_precision == "fp16" else None
-        shared = None if entry.cache_shared == "never" else self._shared
-        is_always = entry.cache_shared == "always"
-        return ResponseCache(memory, shared, entry.cache_ttl_s or cache.ttl_s, halved, is_always)
-
     def _all_served(self) -> list[Served]:
         return [
             served
             for traffic in self._traffics.values()
             for served in (*traffic.ready.values(), *traffic.leaving)
         ]
-
-    async def _serve(
-        self, name: str, version: str, model: ModelConfig, *, is_candidate: bool = False
-    ) -> Served:
-        """Ready: with placement "inline" its engine is loaded and warm. A candidate has replicas of its own,
-        whatever the placement: what it does to its process, it does to no caller of the stable version."""
-        is_inline = model.placement == "inline" and not is_candidate
-        find = self._repository.open if is_inline else self._repository.describe
-        artifact = await asyncio.to_thread(find, name, version)
-        setup = setup_of(model, artifact.manifest, instances_of(self._config, model), cpu_cores())
-        engines = model.batching.permits * (model.max_replicas if model.placement == "replicas" else 1)
-        backend = await self._host(artifact, setup) if is_inline else self._behind(artifact, model, setup)
-        self._queues[name, version] = backend
-        manifest = artifact.manifest
-        return Served(
-            Step(manifest.name, manifest.version, artifact.digest, manifest.signature),
-            manifest.engine,
-            by(backend),
-            self._responses(model, manifest.signature),
-            _seconds(model.timeout_ms),
-            Door(self._config.gateways, 2 * engines, backend.usual_s),  # one in each, one next
-            SizesSeen(),
-            self._recorder,
-            setup,
-            backend,
-        )
-
-    async def _serve_candidate(self, name: str, version: str) -> Served:
-        served = await self._serve(name, version, self._config.models[name], is_candidate=True)
-        assert isinstance(served.backend, Replicas)
-        await served.backend.reach()
-        return served
 
     def _moved(self, traffic: Traffic) -> None:
         """Another version of a model is the stable one."""
@@ -394,7 +335,7 @@ class Gateway(GrpcMethods):
         if not isinstance(served.backend, Replicas):
             return
         name = traffic.model
-        here = await self._serve(name, served.version, self._config.models[name])
+        here = await self._opener.open(name, served.version)
         if traffic.ready.get(served.version) is served:
             traffic.ready[served.version] = here
             self._let_go(traffic, served)
@@ -402,14 +343,16 @@ class Gateway(GrpcMethods):
         else:
             self._let_go(traffic, here)
 
+    def _pipeline(self, name: str) -> Traffic:
+        steps = [self.find(step) for step in self._config.pipelines[name].steps]
+        return Traffic(name, [self._opener.pipeline(name, steps)], self._config.gateways)
+
     def _join_pipelines(self, name: str) -> None:
         """Pipelines are made of stable versions."""
         for pipeline, entry in self._config.pipelines.items():
             if name in entry.steps:
                 former = self._traffics[pipeline]
-                self._traffics[pipeline] = Traffic(
-                    pipeline, [self._pipeline(pipeline)], self._config.gateways
-                )
+                self._traffics[pipeline] = self._pipeline(pipeline)
                 self._let_go(former, former.answering)
 
     def _let_go(self, traffic: Traffic, served: Served) -> None:
@@ -423,51 +366,7 @@ class Gateway(GrpcMethods):
 
     async def _closed(self, traffic: Traffic, served: Served) -> None:
         await traffic.let_go(served)
-        name = served.name, served.version
-        if self._queues.get(name) is served.backend:
-            del self._queues[name]
-        self._hosts[:] = [host for host in self._hosts if host is not served.backend]
-        if self._replicas.get(app_name(*name)) is served.backend:
-            del self._replicas[app_name(*name)]
-
-    def _pipeline(self, name: str) -> Served:
-        pipeline = self._config.pipelines[name]
-        steps = [self.find(step) for step in pipeline.steps]
-        whole = joined(name, [step.step for step in steps])
-        return Served(
-            whole,
-            "pipeline",
-            one_after_the_other(steps),
-            self._responses(pipeline, whole.signature),
-            _seconds(pipeline.timeout_ms),
-            Door(
-                self._config.gateways,
-                max(step.door.floor for step in steps),
-                lambda: max(step.usual_s() for step in steps),
-            ),
-            SizesSeen(),
-            self._recorder,
-            steps=tuple(steps),
-        )
-
-    async def _host(self, artifact: Artifact, setup: Setup) -> Backend:
-        host = ModelHost(artifact, setup)
-        await host.start()
-        self._hosts.append(host)
-        return host
-
-    def _behind(self, artifact: Artifact, model: ModelConfig, setup: Setup) -> Backend:
-        manifest = artifact.manifest
-        name = app_name(manifest.name, manifest.version)
-        backend = self._replicas[name] = Replicas(
-            DeploymentHandle("Model", name),
-            manifest.signature,
-            setup.batching,
-            max_calls=lambda: max_calls(name),
-            max_pack=2 * setup.batching.max_batch,
-            max_queue=queue_share(model, self._config.gateways),
-        )
-        return backend
+        self._opener.closed(served)
 
 
 def _rows(request: InferRequest) -> int:
