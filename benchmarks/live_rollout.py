@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from benchmarks import digit_versions
 from benchmarks.digit_versions import MODEL
@@ -93,6 +94,17 @@ def watch(seconds: float, is_over: Callable[[Mapping[str, Any]], bool]) -> list[
             break
         time.sleep(_LOOK_S)
     return seen
+
+
+def processes(title: str) -> set[int]:
+    """The ids of Ray's processes with this title, such as ServeReplica:headrace:Gateway."""
+    found = psutil.process_iter(["cmdline"])
+    return {process.pid for process in found if f"ray::{title}" in " ".join(process.info["cmdline"] or ())}
+
+
+def kill(title: str) -> None:
+    """One of them, at once."""
+    psutil.Process(min(processes(title))).kill()
 
 
 def is_done(state: Mapping[str, Any]) -> bool:

@@ -162,7 +162,7 @@ class HttpApp:
 
     def _coming(self, route: paths.Route) -> AbstractContextManager[None]:
         try:
-            return self._gateway.door(route.model, route.version).coming()
+            return self._gateway.door_of(route.model, route.version).coming()
         except NotFound:  # which is told once the body is read
             return nullcontext()
 
@@ -171,7 +171,7 @@ class HttpApp:
             self._gateway.turned_away(route.model, route.version, requests)
 
     def _told_at_the_door(self, request: InferRequest) -> dict[str, str]:
-        door = self._gateway.door(request.model, request.version)
+        door = self._gateway.door_of(request.model, request.version)
         return door.headers(asyncio.get_running_loop().time())
 
     async def _decode(

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
 from benchmarks.digit_versions import MODEL, inputs
-from benchmarks.live_rollout import act, answered_by, digits_server, is_done, send, watch
+from benchmarks.live_rollout import act, answered_by, digits_server, is_done, kill, processes, send, watch
+from deployments.admin import TOKEN
 from deployments.serving import Server
 from headrace.errors import ConfigRejected, Conflict, HeadraceError, NotFound
 from rollout.state import FILE
 
 RATE = 60.0
+SECRET = "a token of the tests"
 QUICK = {"steps": [10, 50, 100], "interval_s": 1, "min_sample": 20, "soak_s": 1}
 GUARDS = ["p50<=3x", "errors<=+0.5%"]  # the machine is shared, so that latencies differ by chance
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with digits_server(tmp_path_factory.mktemp("models")) as running:
-        yield running
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(TOKEN, SECRET)
+        with digits_server(tmp_path_factory.mktemp("models")) as running:
+            yield running
 
 
 @pytest.fixture
@@ -38,8 +44,7 @@ def stable(server: Server) -> Iterator[str]:
 
 def replicas(version: str) -> set[int]:
     """The processes that run a version."""
-    title = f"ray::ServeReplica:headrace:{MODEL}:{version}"
-    return {p.pid for p in psutil.process_iter(["cmdline"]) if title in " ".join(p.info["cmdline"] or ())}
+    return processes(f"ServeReplica:headrace:{MODEL}:{version}")
 
 
 def test_a_good_version_takes_over_and_no_caller_notices(server: Server) -> None:
@@ -184,6 +189,83 @@ def test_a_damaged_file_is_held_as_it_was_and_told(server: Server, stable: str) 
         path.write_bytes(whole)
     time.sleep(1.0)
     assert act("status")["problem"] == ""
+    assert act("status")["stable"] == stable
+
+
+@pytest.mark.parametrize(
+    "title", ["ServeReplica:headrace-monitor", "ServeReplica:headrace:Gateway", "ServeController"]
+)
+def test_whatever_process_is_killed_the_rollout_goes_on(server: Server, stable: str, title: str) -> None:
+    other = "1" if stable != "1" else "2"
+    sent = send(server, RATE, 30)
+    act("start", to=other, guards=GUARDS, **{**QUICK, "steps": [20, 60, 100], "interval_s": 2})
+    watch(30, lambda state: state["split"].get(other) == 0.2)
+    kill(title)
+    seen = watch(60, is_done)
+    assert seen[-1][1]["stable"] == other
+    assert seen[-1][1]["history"][-1]["what"] == "finished"
+    assert sent.result().num_failed == 0
+
+
+def ask_admin(
+    server: Server, body: dict[str, Any] | None = None, token: str | None = SECRET, path: str = ""
+) -> tuple[int, dict[str, Any], dict[str, str]]:
+    request = urllib.request.Request(f"{server.url}/v2/admin/models/{MODEL}/rollout{path}")
+    if body is not None:
+        request.data = json.dumps(body).encode()
+    if token is not None:
+        request.add_header("authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, json.load(answer), dict(answer.headers)
+    except urllib.error.HTTPError as err:
+        return err.code, json.load(err), dict(err.headers)
+
+
+def test_the_admin_api_does_what_the_command_does(server: Server, stable: str) -> None:
+    other = "1" if stable != "1" else "2"
+    status, state, _ = ask_admin(server)
+    assert (status, state["stable"], state["rollout"]) == (200, stable, None)
+    status, state, _ = ask_admin(server, {"action": "start", "to": other, "guards": [], **QUICK})
+    assert (status, state["rollout"]["candidate"]) == (200, other)
+    assert ask_admin(server, {"action": "start", "to": other})[0] == 409
+    assert ask_admin(server, {"action": "pause", "why": "lunch"})[1]["rollout"]["paused"] == "lunch"
+    assert ask_admin(server, {"action": "rollback"})[1]["rollout"] is None
+    assert ask_admin(server, path="/history")[1]["events"][-1]["what"] == "rolled_back"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "why"),
+    [
+        ({"action": "start", "to": "9"}, 404, "no version '9'"),
+        ({"action": "start"}, 400, "'to'"),
+        ({"action": "explode"}, 400, "there are: status, history, start"),
+        ({"to": "2"}, 400, "must name what to do"),
+        ({"action": "pause"}, 409, "no rollout"),
+        ({"action": "start", "to": ["2"]}, 400, "to"),
+        ({"action": "test", "variants": {"1": "half"}}, 400, "variants"),
+        ({"action": "test", "variants": 3}, 400, "variants"),
+        ({"action": "pause", "why": 5}, 400, "why"),
+    ],
+)
+def test_a_mistake_in_the_admin_api_is_told(
+    server: Server, stable: str, body: dict[str, Any], status: int, why: str
+) -> None:
+    found, document, _ = ask_admin(server, body)
+    assert found == status
+    assert why in document["error"]
+
+
+def test_without_the_token_nobody_is_let_in_and_nothing_is_told(server: Server, stable: str) -> None:
+    answers = {
+        json.dumps([status, document])
+        for token in (None, "", "wrong", SECRET[:-1], SECRET + "x", "ü")
+        for status, document, _ in [ask_admin(server, {"action": "rollback"}, token)]
+    }
+    assert answers == {
+        json.dumps([401, {"error": "this takes the admin token: send it as Authorization: Bearer TOKEN"}])
+    }
+    assert ask_admin(server, token=None)[2]["www-authenticate"] == "Bearer"
     assert act("status")["stable"] == stable
 
 
