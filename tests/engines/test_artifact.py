@@ -85,7 +85,8 @@ def test_a_version_under_another_name_is_refused(repository, publish):
 
 
 @pytest.mark.parametrize(
-    "file", ["../up.onnx", "/abs.onnx", "a/b.onnx", "a\\b.onnx", "..", ".dot", "", "manifest.json", "baseline.json"]
+    "file",
+    ["../up.onnx", "/abs.onnx", "a/b.onnx", "a\\b.onnx", "..", ".dot", "", "manifest.json", "baseline.json"],
 )
 def test_only_plain_file_names_are_published(publish, graph_bytes, file):
     with pytest.raises(ArtifactRejected, match="plain file name"):
