@@ -86,7 +86,8 @@ def parse(data: bytes, artifact: Artifact) -> Baseline:
             raise ValueError("it was recorded of other files: the version's digest is another")
     except (ValueError, KeyError, TypeError, RecursionError) as err:
         raise ArtifactRejected(
-            f"{BASELINE} of '{name}' is refused: {_explain(err)}. Record it anew: headrace baseline record {name}"
+            f"{BASELINE} of '{name}' is refused: {_explain(err)}. Record it anew: headrace baseline record "
+            f"{name}"
         ) from err
     return baseline
 
@@ -108,7 +109,7 @@ def choose_old(new: str, answers: str, parent: str | None, recorded: Sequence[st
             f"no version of {model!r} has a baseline to compare with: record one (headrace baseline record "
             f"{model}/VERSION), or name a version by --against"
         )
-    preferred = [answers, parent, *reversed(recorded)]
+    preferred = [answers, *([parent] if parent else []), *reversed(recorded)]
     return next((version for version in preferred if version in recorded and version != new), new)
 
 

@@ -122,8 +122,9 @@ def check(
     """Compare a version with an older one, both measured in turns on this machine.
 
     `against` names the old one; else `choose_old` tells. `python` is the interpreter of another environment
-    that the new one runs in; the two may then be the same version. Both run in the set-up of the new one. CallerError when there is nothing to
-    compare with, or the two take other inputs; ArtifactRejected for a damaged baseline.
+    that the new one runs in; the two may then be the same version. Both run in the set-up of the new one.
+    CallerError when there is nothing to compare with, or the two take other inputs; ArtifactRejected for a
+    damaged baseline.
     """
     if python is not None and recipe is not None:
         raise ConfigRejected("a recipe is run in this environment alone; leave out --recipe, or --python")
@@ -131,8 +132,8 @@ def check(
     old = repository.open(model, against or _old_version(repository, new))
     if old.manifest.signature != new.manifest.signature:
         raise CallerError(
-            f"versions {old.manifest.version!r} and {version!r} of {model!r} have different signatures, so no "
-            "request fits both; compare it with a version of its own signature by --against"
+            f"versions {old.manifest.version!r} and {version!r} of {model!r} have different signatures, so "
+            "no request fits both; compare it with a version of its own signature by --against"
         )
     baseline = read_baseline(repository, old)
     shapes = seen or _shapes(new, old, baseline)
@@ -146,11 +147,11 @@ def check(
             f"environment of the new one: {told}"
             for told in differences(fingerprint(), fingerprint_of(python))
         ]
-    accuracies = [_known_accuracy(repository, artifact, recipe, progress) for artifact in (old, new)]
+    before, after = (_known_accuracy(repository, artifact, recipe, progress) for artifact in (old, new))
     rows = [
         *_speed_rows(found, recorded),
         _size_row(old, new, tolerance),
-        _accuracy_row(*accuracies, max_drop),
+        _accuracy_row(before, after, max_drop),
     ]
     return Check(
         model, old.manifest.version, version, tuple(rows), tuple(notes), tolerance, max_drop, found.num_runs

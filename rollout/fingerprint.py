@@ -74,8 +74,8 @@ def fingerprint_of(python: Path) -> Fingerprint:
     except (OSError, subprocess.SubprocessError, ValidationError) as err:
         said = (getattr(err, "stderr", None) or str(err)).strip().splitlines()[-1:]
         raise EngineUnavailable(
-            f"{python.name} of the other environment cannot run Headrace: {''.join(said)}. It needs pydantic, "
-            "PyYAML, numpy, ml-dtypes and the engine's library"
+            f"{python.name} of the other environment cannot run Headrace: {''.join(said)}. It needs "
+            "pydantic, PyYAML, numpy, ml-dtypes and the engine's library"
         ) from err
 
 

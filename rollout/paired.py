@@ -17,10 +17,10 @@ from statistics import median
 from typing import Literal, TypeVar
 
 _STAKES = (0.2, 0.4, 0.6, 0.8, 0.95)  # shares of what was won so far, the mean of which is taken
-_FALSE_ALARMS = 0.01  # of all runs of two processes, all measures together
+_FALSE_ALARMS = 0.05  # of all runs of two processes, all measures together; it takes two to fail
 _OVERLOOKED = 0.05  # of the measures that are worse by more than the tolerance
 
-MOST_RUNS = 3  # each with processes of its own
+_MOST_RUNS = 3  # each with processes of its own
 _RUNS_TO_FAIL = 2
 
 State = Literal["ok", "worse", "unsure"]
@@ -90,7 +90,7 @@ def suspects(runs: Sequence[Mapping[Key, Verdict]]) -> list[Key]:
     return [
         name
         for name, told in _by_measure(runs).items()
-        if 0 < sum(verdict.state == "worse" for verdict in told) < _RUNS_TO_FAIL and len(told) < MOST_RUNS
+        if 0 < sum(verdict.state == "worse" for verdict in told) < _RUNS_TO_FAIL and len(told) < _MOST_RUNS
     ]
 
 

@@ -16,7 +16,7 @@ from engines.artifact import Artifact
 from optimize.instance import Calls, Instance, Order
 from optimize.progress import Line, Progress
 from optimize.saturate import Ran
-from rollout.paired import MOST_RUNS, Verdict, combine, judge, suspects
+from rollout.paired import Verdict, combine, judge, suspects
 from rollout.workload import FULL_TURN_S, Measure, Workload, measures_of
 
 _FULL = (Measure("throughput"), Measure("cost"))
@@ -25,7 +25,7 @@ _NEEDED_FOR_P95 = 20  # calls
 _TAIL = 2.0  # times the tolerance: the P95 of so short a turn is less sure than its median
 _PROMISING = 10.0  # evidence that is worth following, even where it is not needed
 _LEAST_ROUNDS = 2
-_FIRST_RUN = 0.5  # of the time; the others have the rest
+_SHARES = (0.5, 0.25, 0.25)  # of the time, by run
 _CLOCK_S = 1e-6  # a turn uses some of the CPU, whatever its clock says
 
 Pair = tuple[float, float]  # old, new
@@ -87,17 +87,15 @@ def compare(
 ) -> Compared:
     """Whether the new version is slower or dearer than the old one by more than the tolerance.
 
-    It ends as soon as that is clear, at the latest after about so many seconds; what is not clear by then
-    is "unsure". EngineFailed when one of the processes ends.
+    It ends as soon as that is clear, at the latest after about so many seconds, what processes take to
+    start left out; what is not clear by then is "unsure". EngineFailed when one of the processes ends.
     """
     line = Line(progress, "measuring old and new in turns")
     match = _Match((old, new), work, tolerance, random.Random(seed), line)  # noqa: S311  lots, no secrets
-    began = time.monotonic()
     runs: list[Mapping[Measure, Verdict]] = []
     wanted: list[Measure] = []
     while not runs or wanted:
-        share = _FIRST_RUN + (1 - _FIRST_RUN) * len(runs) / (MOST_RUNS - 1)
-        runs.append(match.run(began + seconds * share, wanted))
+        runs.append(match.run(seconds * _SHARES[len(runs)], wanted))
         wanted = suspects(runs)
     line.finish()
     first, second = (
@@ -115,7 +113,7 @@ class _Match:
     line: Line
     pairs: dict[Measure, list[Pair]] = field(default_factory=dict)  # of all runs
 
-    def run(self, until: float, wanted: Sequence[Measure]) -> dict[Measure, Verdict]:
+    def run(self, seconds: float, wanted: Sequence[Measure]) -> dict[Measure, Verdict]:
         """What pairs of two new processes say of the measures that are wanted (none named: of all)."""
         pairs: dict[Measure, list[Pair]] = {}
         tasks: list[Calls | Order] = [*self.work.calls(_COMPARED_BATCHES), self.work.order]
@@ -127,6 +125,7 @@ class _Match:
             _load(engines, self.work)
             for task in tasks:
                 self._pair(engines, task)  # warms up
+            until = time.monotonic() + seconds
             while True:
                 for task in tasks:
                     for measure, pair in self._pair(engines, task).items():

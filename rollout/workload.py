@@ -17,8 +17,8 @@ from optimize.demand import draw
 from optimize.instance import Calls, Order
 from optimize.measure import BATCHES
 
-LATENCY_TURN_S = 0.015
-FULL_TURN_S = 0.06  # of an engine that always has more to do
+LATENCY_TURN_S = 0.005  # short turns are many pairs, and old and new meet the same noise
+FULL_TURN_S = 0.025  # of an engine that always has more to do
 _WAITING = 64  # requests in its queue
 _DRAWN = 256
 
