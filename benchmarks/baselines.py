@@ -32,7 +32,7 @@ PRESENT, COPY, SLOWED = "1", "2", "3"
 LAYERS = 16
 WIDTH = 256
 MORE = (2.0, 0.5, 4.0, 0.25)  # beside LAYERS: 25% more work, and together they change no bit of an answer
-CHECK_S = 6.0  # of one check, at most; starting its processes comes on top
+CHECK_S = 12.0  # of one check, at most; starting its processes comes on top
 UNCHANGED, SLOW = 50, 20  # checks
 
 

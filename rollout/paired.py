@@ -13,13 +13,13 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean as mean
 from statistics import median
 from typing import Literal, TypeVar
 
 _STAKES = (0.2, 0.4, 0.6, 0.8, 0.95)  # shares of what was won so far, the mean of which is taken
 _FALSE_ALARMS = 0.05  # of all runs of two processes, all measures together; it takes two to fail
 _OVERLOOKED = 0.05  # of the measures that are worse by more than the tolerance
-
 _MOST_RUNS = 3  # each with processes of its own
 _RUNS_TO_FAIL = 2
 
@@ -38,27 +38,26 @@ class Verdict:
 
 
 def judge(log_ratios: Sequence[float], tolerance: float, num_measures: int = 1) -> Verdict:
-    """What the pairs say of one of so many measures, each pair told as log(new / old).
+    """What the pairs say of one of so many measures, each pair told as log(new / old), the first first.
 
-    `tolerance` 0.1: up to 1.1 times as much is no regression.
+    `tolerance` 0.1: up to 1.1 times as much is no regression. Pairs after the one that made it clear change
+    the ratio alone.
     """
     limit = math.log1p(tolerance)
-    above = sum(ratio > limit for ratio in log_ratios)
-    below = sum(ratio < limit for ratio in log_ratios)
-    against, for_it = e_value(above, below), e_value(below, above)
+    worse, better = [[1.0] * len(_STAKES) for _ in range(2)]  # what each stake has become
     state: State = "unsure"
-    if against >= num_measures / _FALSE_ALARMS:
-        state = "worse"
-    elif for_it >= 1 / _OVERLOOKED:
-        state = "ok"
+    for ratio in log_ratios:
+        won = (ratio > limit) - (ratio < limit)
+        worse = [held * (1 + won * stake) for held, stake in zip(worse, _STAKES, strict=True)]
+        better = [held * (1 - won * stake) for held, stake in zip(better, _STAKES, strict=True)]
+        if mean(worse) >= num_measures / _FALSE_ALARMS:
+            state = "worse"
+            break
+        if mean(better) >= 1 / _OVERLOOKED:
+            state = "ok"
+            break
     ratio = math.exp(median(log_ratios)) if log_ratios else math.nan
-    return Verdict(state, ratio, len(log_ratios), against)
-
-
-def e_value(won: int, lost: int) -> float:
-    """What a bet of 1 has become that was put on "won" each time, at even odds."""
-    logs = [won * math.log1p(stake) + lost * math.log1p(-stake) for stake in _STAKES]
-    return sum(math.exp(min(entry, 700.0)) for entry in logs) / len(logs)  # e**710 is no float
+    return Verdict(state, ratio, len(log_ratios), mean(worse))
 
 
 def combine(runs: Sequence[Mapping[Key, Verdict]]) -> dict[Key, Verdict]:
