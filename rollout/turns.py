@@ -23,9 +23,10 @@ _FULL = (Measure("throughput"), Measure("cost"))
 _COMPARED_BATCHES = (1, 8)  # what lies between them follows them
 _NEEDED_FOR_P95 = 20  # calls
 _TAIL = 2.0  # times the tolerance: the P95 of so short a turn is less sure than its median
-_PROMISING = 10.0  # evidence that is worth following, even where it is not needed
+_PROMISING = 10.0  # evidence that is worth more time
 _LEAST_ROUNDS = 2
-_SHARES = (0.5, 0.25, 0.25)  # of the time, by run
+_USUAL, _LONGEST = 0.5, 0.8  # of the time that is left for a run; the longest when something looks bad
+_PER_ROUND = 3  # pairs of each shape for one of a full queue, which takes as long as several of them
 _CLOCK_S = 1e-6  # a turn uses some of the CPU, whatever its clock says
 
 Pair = tuple[float, float]  # old, new
@@ -91,11 +92,12 @@ def compare(
     start left out; what is not clear by then is "unsure". EngineFailed when one of the processes ends.
     """
     line = Line(progress, "measuring old and new in turns")
-    match = _Match((old, new), work, tolerance, random.Random(seed), line)  # noqa: S311  lots, no secrets
+    lots = random.Random(seed)  # noqa: S311  no secrets
+    match = _Match((old, new), work, tolerance, lots, line, seconds)
     runs: list[Mapping[Measure, Verdict]] = []
     wanted: list[Measure] = []
     while not runs or wanted:
-        runs.append(match.run(seconds * _SHARES[len(runs)], wanted))
+        runs.append(match.run(wanted))
         wanted = suspects(runs)
     line.finish()
     first, second = (
@@ -111,9 +113,10 @@ class _Match:
     tolerance: float
     lots: random.Random
     line: Line
+    left_s: float
     pairs: dict[Measure, list[Pair]] = field(default_factory=dict)  # of all runs
 
-    def run(self, seconds: float, wanted: Sequence[Measure]) -> dict[Measure, Verdict]:
+    def run(self, wanted: Sequence[Measure]) -> dict[Measure, Verdict]:
         """What pairs of two new processes say of the measures that are wanted (none named: of all)."""
         pairs: dict[Measure, list[Pair]] = {}
         tasks: list[Calls | Order] = [*self.work.calls(_COMPARED_BATCHES), self.work.order]
@@ -125,9 +128,9 @@ class _Match:
             _load(engines, self.work)
             for task in tasks:
                 self._pair(engines, task)  # warms up
-            until = time.monotonic() + seconds
+            began = time.monotonic()
             while True:
-                for task in tasks:
+                for task in _round(tasks):
                     for measure, pair in self._pair(engines, task).items():
                         if not wanted or measure in wanted:
                             pairs.setdefault(measure, []).append(pair)
@@ -135,8 +138,11 @@ class _Match:
                 verdicts = {m: self._verdict(m, found, num_measures) for m, found in pairs.items()}
                 left = {m for m, verdict in verdicts.items() if _is_open(m, verdict, wanted)}
                 tasks = [task for task in tasks if not left.isdisjoint(_measures(task))]
-                if not tasks or time.monotonic() >= until:
+                looks_bad = any(verdicts[measure].evidence >= _PROMISING for measure in left)
+                took_s = time.monotonic() - began
+                if not tasks or took_s >= self.left_s * (_LONGEST if looks_bad else _USUAL):
                     break
+        self.left_s -= took_s
         for measure, found in pairs.items():
             self.pairs.setdefault(measure, []).extend(found)
         return verdicts
@@ -152,6 +158,11 @@ class _Match:
         tolerance = self.tolerance * (_TAIL if measure.kind == "p95" else 1.0)
         log_ratios = [float(found) for found in np.log([new / old for old, new in pairs])]
         return judge(log_ratios, tolerance, num_measures)
+
+
+def _round(tasks: Sequence[Calls | Order]) -> list[Calls | Order]:
+    calls = [task for task in tasks if isinstance(task, Calls)]
+    return [*calls * _PER_ROUND, *(task for task in tasks if isinstance(task, Order))]
 
 
 def _load(engines: Sequence[Instance], work: Workload) -> None:

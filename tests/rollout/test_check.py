@@ -44,9 +44,7 @@ def text_of(table: object) -> str:
 
 
 def recipe_with(value: float) -> Recipe:
-    return recipe_of(
-        model=lambda: Path("none.onnx"), evaluate=lambda predict: value, example_inputs=list
-    )
+    return recipe_of(model=lambda: Path("none.onnx"), evaluate=lambda predict: value, example_inputs=list)
 
 
 def published(repository: Repository, version: str, data: bytes, **parts: object) -> None:
