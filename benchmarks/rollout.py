@@ -78,14 +78,14 @@ def good(server: Server, quick: bool) -> tuple[list[Figure], Any]:
         quiet.append(send(server, RATE, 8, seed=2 * number).result())
         sent = keep_sending(server, RATE, seed=2 * number + 1)
         _start(_other(), steps=[5, 25, 50, 100])
-        before = act("status")["stable"]
         seen = watch(90, is_done)
         seconds.append(seen[-1][0] - seen[0][0])
         during.append(sent.result())
         ended = seen[-1][1]["history"][-1]
         print(f"{number + 1}: {ended['what']} after {seconds[-1]:.1f} s, {_words(during[-1])}", flush=True)
-        if seen[-1][1]["stable"] == before:
-            print(f"  {ended['why']}")
+        if seen[-1][1]["rollout"] is not None:
+            print(f"  it did not end: {act('status')['seen']}")
+            act("rollback")
     finished = [event for event in act("history")["events"] if event["what"] == "finished"]
     ratio = _p99(during) / _p99(quiet)
     return [
@@ -115,12 +115,7 @@ def bad(server: Server, quick: bool) -> tuple[list[Figure], Any]:
         figures += [
             Figure(f"{version}: rolled back", float(ended["what"] == "rolled_back"), "", ">= 1"),
             Figure(f"{version}: rolled back after its minimum sample", late, "s", "<= 30"),
-            Figure(
-                f"{version}: its requests / the canary's share",
-                _exposure(load, sent, seen, share),
-                "",
-                "<= 1",
-            ),
+            Figure(f"{version}: its requests / the canary's share", exposure, "", "<= 1"),
             Figure(f"{version}: requests that it got", len(candidate), "requests"),
             Figure(f"{version}: failed requests of callers", load.num_failed, "requests"),
         ]
