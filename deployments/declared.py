@@ -1,26 +1,43 @@
-"""What a configuration declares about a model's answers, checked against its versions (pure)."""
+"""What a configuration declares about a model's answers, checked against its versions."""
 
 from __future__ import annotations
 
+import logging
+
+from engines.artifact import Repository
 from engines.manifest import Manifest
 from headrace.config import AnswerConfig, ModelConfig, OverloadConfig
 from headrace.errors import ConfigRejected
 from rollout.compare import check_rules
 
+_log = logging.getLogger(__name__)
+
 _ROUNDING = 1e-9
 
 
 def check_declared(model: ModelConfig, answering: Manifest, cheaper: Manifest | None) -> None:
-    """ConfigRejected for rules about outputs that the answering version does not have, or a cheaper version
-    that is none; `cheaper` is None where none is declared."""
+    """ConfigRejected for rules about outputs that the answering version does not have, or for a cheaper
+    version that may not answer for it; None: that is not asked."""
     check_rules(answering.name, answering.signature, model.answers, "answers")
     if model.feedback is not None:
         rule = AnswerConfig(rule=model.feedback.rule)
         check_rules(answering.name, answering.signature, {model.feedback.output: rule}, "feedback")
-    if model.overload is not None:
-        assert cheaper is not None
-        if problem := why_not_cheaper(model.overload, answering, cheaper):
-            raise ConfigRejected(f"models.{answering.name}.overload: {problem}")
+    if model.overload is None or cheaper is None:
+        return
+    if problem := why_not_cheaper(model.overload, answering, cheaper):
+        raise ConfigRejected(f"models.{answering.name}.overload: {problem}")
+
+
+def cheaper_for(model: ModelConfig, answering: Manifest, repository: Repository) -> str | None:
+    """The version that may answer what this one refuses, if one is declared. A rollout may have brought one
+    of which nobody knows that it may: then there is none."""
+    if model.overload is None:
+        return None
+    cheaper = repository.manifest(answering.name, model.overload.version)
+    problem = why_not_cheaper(model.overload, answering, cheaper)
+    if problem and cheaper.version != answering.version:
+        _log.warning(f"{answering.name}/{answering.version} refuses what is too much: {problem}")
+    return None if problem else cheaper.version
 
 
 def why_not_cheaper(overload: OverloadConfig, answering: Manifest, cheaper: Manifest) -> str:

@@ -9,6 +9,9 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
+from ray.serve.handle import DeploymentHandle
+
+from deployments.versions import GATEWAY_APP
 from headrace.config import FeedbackConfig
 from headrace.errors import EngineUnavailable, HeadraceError, NotFound, Overloaded
 from headrace.requests import InferRequest, InferResponse, Truth, Verdict
@@ -28,6 +31,16 @@ Found = Verdict | HeadraceError | None
 Ask = Callable[[str, str, list[Truth]], Awaitable[Sequence[Sequence[Found]]]]
 # (model, version, right)
 Judged = Callable[[str, str, float], None]
+
+
+async def ask(model: str, tenant: str, truths: list[Truth]) -> Sequence[Sequence[Found]]:
+    """All gateways, this one included. One that does not answer may have known: that is told, unless another
+    one knows."""
+    gateways = DeploymentHandle("Gateway", GATEWAY_APP)
+    response = gateways.broadcast("judge_here", model, tenant, truths)
+    found = await response.results_async(timeout_s=_PATIENCE_S, return_exceptions=True)
+    told: list[Sequence[Found]] = [entry for entry in found if not isinstance(entry, BaseException)]
+    return told if len(told) == len(found) else [*told, [_unreachable()] * len(truths)]
 
 
 class Feedback:
@@ -130,15 +143,17 @@ class _Peers:
 
     async def _asked(self, model: str, tenant: str, truths: list[Truth]) -> list[Found]:
         try:
-            async with asyncio.timeout(_PATIENCE_S):
-                lists = await self._ask(model, tenant, truths)
+            lists = await self._ask(model, tenant, truths)
         except Exception:
             _log.warning("the other gateways could not be asked about feedback", exc_info=True)
-            failure = EngineUnavailable("another gateway could not be asked; tell it again")
-            return [failure] * len(truths)
+            return [_unreachable()] * len(truths)
         return [
             next((entry for entry in told if entry is not None), None) for told in zip(*lists, strict=True)
         ]
+
+
+def _unreachable() -> EngineUnavailable:
+    return EngineUnavailable("a gateway that may have given this answer does not answer now; tell it again")
 
 
 def _unknown(truth: Truth, config: FeedbackConfig) -> NotFound:

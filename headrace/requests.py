@@ -18,8 +18,8 @@ LONGEST_ID = 256  # characters of a request's id by which its answer can be foun
 # request's computation of the same key that was already under way.
 Tier = Literal["off", "miss", "memory", "redis", "flight"]
 # Which of several versions answered, where that is not simply the stable one: one that is being tried, or the
-# stable one, after that had failed.
-Variant = Literal["", "candidate", "fallback"]
+# stable one, after that had failed, or a cheaper one, where there would have been a refusal.
+Variant = Literal["", "candidate", "fallback", "cheaper"]
 
 
 @dataclass(frozen=True, slots=True)
