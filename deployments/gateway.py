@@ -275,7 +275,8 @@ class Gateway(GrpcMethods):
     def _judged(self, model: str, version: str, right: float) -> None:
         self._noted.judged(model, version, time.time(), right)
         metrics.count(FEEDBACK, (model, version))
-        metrics.count(FEEDBACK_RIGHT, (model, version), right)
+        if right:
+            metrics.count(FEEDBACK_RIGHT, (model, version), right)
 
     def shapes(self, model: str, version: str | None = None) -> list[dict[str, Any]]:
         """The sizes of the requests that this gateway has had computed, each with its count of rows."""

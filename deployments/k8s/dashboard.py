@@ -82,7 +82,8 @@ def _requests() -> list[_Panel]:
             "percentunit",
             [
                 (
-                    f"{_rate(exported(metrics.FEEDBACK_RIGHT), _VERSION)} / "
+                    f"({_rate(exported(metrics.FEEDBACK_RIGHT), _VERSION)} or "  # none, as long as all are wrong
+                    f"0 * {_rate(exported(metrics.FEEDBACK), _VERSION)}) / "
                     f"{_rate(exported(metrics.FEEDBACK), _VERSION)}",
                     "{{model}}/{{version}}",
                 )

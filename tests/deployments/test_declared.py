@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deployments.declared import check_declared, why_not_cheaper
+from deployments.declared import cheaper_for, check_declared, why_not_cheaper
+from engines.artifact import Repository
 from engines.manifest import Manifest, make_manifest
 from headrace.config import ModelConfig, OverloadConfig
 from headrace.errors import ConfigRejected
 from headrace.tensors import Signature, TensorSpec
+from tests.onnx_models import publish_dear
 
 OVERLOAD = OverloadConfig(version="2", max_drop=0.01)
 
@@ -68,3 +71,17 @@ def test_rules_are_about_outputs_that_there_are(document: dict[str, Any], told: 
         return
     with pytest.raises(ConfigRejected, match=told):
         check_declared(model, manifest("1", None), None)
+
+
+def test_a_version_that_a_rollout_has_brought_has_no_cheaper_one_unless_that_is_good_enough(
+    tmp_path: Path,
+) -> None:
+    repository = Repository(tmp_path)
+    publish_dear(repository, "m")  # versions 1 and 2
+    declared = ModelConfig(overload=OVERLOAD)
+    usual = repository.manifest("m", "1")
+    assert cheaper_for(declared, usual, repository) == "2"
+    assert cheaper_for(ModelConfig(), usual, repository) is None
+    unmeasured = usual.model_copy(update={"version": "3", "figures": {}})
+    assert cheaper_for(declared, unmeasured, repository) is None
+    assert cheaper_for(declared, repository.manifest("m", "2"), repository) is None

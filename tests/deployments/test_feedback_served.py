@@ -166,18 +166,28 @@ def test_feedback_by_handle(server: Server) -> None:
 
 
 def test_what_was_right_is_counted_by_version(server: Server) -> None:
-    for label in (1, 1, 1, 0):
+    names = [f"ray_{spec.name}" for spec in (FEEDBACK, FEEDBACK_RIGHT)]
+    for right in [0.0] * 8 + [0.5] * 8:  # at first nothing but wrong ones
         known = infer(server)[0]["id"]
-        assert post(server, "double/feedback", {"id": known, "label": label})[0] == 200
+        assert post(server, "double/feedback", {"id": known, "right": right})[0] == 200
+        time.sleep(0.15)
+    found: dict[str, float] = {}
     deadline = time.monotonic() + METRICS_WAIT_S
+    wanted = noted(server)
+    assert wanted[0] >= 16
     while time.monotonic() < deadline:
         found = counted(server)
-        judged, right = (found.get(f"ray_{spec.name}", 0.0) for spec in (FEEDBACK, FEEDBACK_RIGHT))
-        if judged >= 4 and right:
-            assert 0.5 < right / judged < 1
+        if [found.get(name, 0.0) for name in names] == wanted:
             return
         time.sleep(1)
-    pytest.fail("no metrics of feedback")
+    pytest.fail(f"metrics of feedback: {found}, not {wanted}")
+
+
+def noted(server: Server) -> list[float]:
+    """What the gateways have noted as evidence: answers judged, and right ones, of version 2."""
+    views = serve.get_app_handle("headrace").broadcast("seen", {"double": 0}).results(timeout_s=30)
+    slots = [by["2"] for view in views for by in view["slots"]["double"].values() if "2" in by]
+    return [float(sum(slot.judged for slot in slots)), sum(slot.right for slot in slots)]
 
 
 def counted(server: Server) -> dict[str, float]:

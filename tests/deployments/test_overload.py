@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from deployments.door import LIMIT_HEADER
 from deployments.overload import infer, usual_s
 from deployments.served import Served
+from deployments.traffic import Traffic
 from headrace.errors import EngineFailed, Overloaded, TensorRejected
 from headrace.requests import InferRequest
 from tests.deployments.test_served import X, asked, model, runs
@@ -70,6 +74,22 @@ async def test_other_failures_are_nobody_elses_business(usual: Served, cheaper: 
     with pytest.raises(TensorRejected):
         await answer(usual, cheaper, asked(X.astype(np.float64)))
     assert runs(cheaper) == 0
+
+
+def test_a_door_lets_in_what_both_versions_hold_and_answer(usual: Served, cheaper: Served) -> None:
+    waits = {"1": 0.2, "2": 0.05}
+    for served in (usual, cheaper):
+        served.backend.usual_s = lambda version=served.version: waits[version]  # type: ignore
+    alone = Traffic("m", [usual], gateways=2)
+    helped = Traffic("m", [cheaper, replace(usual, cheaper="2")], gateways=2)
+    assert helped.cheaper(helped.answering) is cheaper
+    assert alone.cheaper(alone.answering) is None
+    limits = []
+    for traffic in (alone, helped):
+        traffic.door.came(10.0, 2.0)
+        limits.append(int(traffic.door.headers(10.0)[LIMIT_HEADER]))
+    assert limits == [2 * 10, 2 * 50]  # 5 and 20 + 5 a second, for two seconds
+    assert (alone.door.floor, helped.door.floor) == (1, 2)
 
 
 def test_two_versions_work_off_what_waits_together() -> None:
