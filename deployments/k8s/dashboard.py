@@ -82,7 +82,7 @@ def _requests() -> list[_Panel]:
             "percentunit",
             [
                 (
-                    f"({_rate(exported(metrics.FEEDBACK_RIGHT), _VERSION)} or "  # none, as long as all are wrong
+                    f"({_rate(exported(metrics.FEEDBACK_RIGHT), _VERSION)} or "  # as long as all are wrong
                     f"0 * {_rate(exported(metrics.FEEDBACK), _VERSION)}) / "
                     f"{_rate(exported(metrics.FEEDBACK), _VERSION)}",
                     "{{model}}/{{version}}",
