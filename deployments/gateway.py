@@ -137,18 +137,18 @@ class Gateway(GrpcMethods):
             version = served.version
             if version != traffic.stable and request.version is None:
                 variant = "candidate"
+            chosen = served
             try:
-                chosen = served
                 served, ran = await self._ran(traffic, chosen, request, started)
-                if served is not chosen:
-                    version, variant = served.version, "cheaper"
             except (EngineFailed, EngineUnavailable) as err:
                 if not variant:
                     raise
                 self.count_error(err, request.model, version)
-                served, variant = traffic.answering, "fallback"  # no caller is to pay for our trial
-                version = served.version
-                served, ran = await self._ran(traffic, served, request, started)
+                chosen, variant = traffic.answering, "fallback"  # no caller is to pay for our trial
+                version = chosen.version
+                served, ran = await self._ran(traffic, chosen, request, started)
+            if served is not chosen:
+                version, variant = served.version, "cheaper"
         except HeadraceError as err:
             self.count_error(err, request.model, version)
             raise
