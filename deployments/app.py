@@ -12,6 +12,7 @@ from ray.serve.config import RequestRouterConfig
 from ray.serve.context import _get_global_client
 
 from deployments.autoscale import gateways_config, replicas_config
+from deployments.declared import check_declared
 from deployments.gateway import Gateway
 from deployments.model import ModelReplica, known_cost
 from deployments.monitor import Monitor
@@ -116,7 +117,23 @@ def pinned(config: Config) -> Config:
     config = config.model_copy(update={"models": models, "gateways": gateways})
     setups(config)
     pipelines(config)
+    declared(config)
     return config
+
+
+def declared(config: Config) -> None:
+    """ConfigRejected when a pinned configuration declares of answers what does not hold for its versions.
+
+    Where a rollout has chosen the version that answers, the cheaper one need not be good enough beside it:
+    then each gateway goes without.
+    """
+    repository = Repository(Path(config.repository))
+    for name, entry in config.models.items():
+        had_rollout = Store(repository.root).stamp(name) is not None
+        cheaper = None
+        if entry.overload is not None and not had_rollout:
+            cheaper = repository.manifest(name, entry.overload.version)
+        check_declared(entry, repository.manifest(name, entry.versions[-1]), cheaper)
 
 
 def pipelines(config: Config) -> dict[str, Step]:

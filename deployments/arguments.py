@@ -42,9 +42,10 @@ def request_of(
     tenant: object,
     priority: object,
     caller: object = "",
+    request_id: object = "",
 ) -> InferRequest:
     """The request that these arguments make; CallerError names the one that is wrong."""
-    for name, value in (("model", model), ("tenant", tenant), ("caller", caller)):
+    for name, value in (("model", model), ("tenant", tenant), ("caller", caller), ("id", request_id)):
         if not isinstance(value, str):
             raise CallerError(f"{name} must be a string; got {_shown(value)}")
     if version is not None and not isinstance(version, str):
@@ -61,6 +62,7 @@ def request_of(
         tenant=str(tenant),
         priority=_priority(priority),
         caller=str(caller),
+        id=str(request_id),
     )
 
 

@@ -17,12 +17,13 @@ from cache.memory import MemoryCache
 from cache.redis import RedisCache
 from cache.responses import ResponseCache
 from cache.scope import Scope
-from deployments import cycle, metrics
+from deployments import cycle, metrics, overload
 from deployments.arguments import Headers, request_of
 from deployments.autoscale import told
 from deployments.backends import Replicas
 from deployments.control import Control
 from deployments.door import Door
+from deployments.feedback import Feedback, Found, ask
 from deployments.grpc import GrpcApp, GrpcMethods
 from deployments.http import HttpApp
 from deployments.monitor import tell
@@ -36,9 +37,10 @@ from deployments.watch import settle_memory, watch
 from engines.artifact import Repository
 from headrace.config import Config, with_variables
 from headrace.errors import EngineFailed, EngineUnavailable, HeadraceError, NotFound, Overloaded
-from headrace.metrics import CACHE_FAULTS, ERRORS, REQUEST_LATENCY
-from headrace.requests import CacheMode, InferRequest, InferResponse, Ran, Variant
+from headrace.metrics import CACHE_FAULTS, ERRORS, FEEDBACK, FEEDBACK_RIGHT, REQUEST_LATENCY
+from headrace.requests import CacheMode, InferRequest, InferResponse, Ran, Truth, Variant, Verdict
 from headrace.tensors import Array
+from protocol.feedback import truth_of
 from rollout.evidence import Slots
 from rollout.noted import Noted
 from rollout.store import Store
@@ -61,6 +63,8 @@ class Gateway(GrpcMethods):
         self._recorder = Recorder()
         self._noted = Noted()
         self._shadow = Shadow(self._noted)
+        asked = {name: model.feedback for name, model in self._config.models.items() if model.feedback}
+        self._feedback = Feedback(asked, self._judged, ask if self._config.gateways > 1 else None)
         self._background: set[asyncio.Task[None]] = set()
         self._repository = Repository(Path(self._config.repository))
         self._opener = Opener(self._config, self._repository, self._memory, self._shared, self._recorder)
@@ -106,21 +110,23 @@ class Gateway(GrpcMethods):
         tenant: str = "",
         priority: int = 0,
         caller: str = "",
+        id: str = "",
     ) -> dict[str, Array]:
         """The output arrays of `model` for `inputs`, by name: arrays in, arrays out, nothing of ours.
 
         `outputs` names the wanted ones (none: all), `timeout_s` is in seconds (0: no limit), `priority`
         1 goes first and larger numbers later (0: the default level). `caller` names who asks: during a
-        rollout the same one gets the same version.
+        rollout the same one gets the same version. `id` names the request, for `feedback`.
 
         Raises the errors of headrace.errors; through a handle they arrive as a RayTaskError
         that is an instance of the original's class, too.
         """
-        request = request_of(model, inputs, version, outputs, timeout_s, cache, tenant, priority, caller)
+        request = request_of(model, inputs, version, outputs, timeout_s, cache, tenant, priority, caller, id)
         return dict((await self.answer(request)).outputs)
 
     async def answer(self, request: InferRequest) -> InferResponse:
         """The answer to a decoded request, counted and timed."""
+        request = self._feedback.named(request)
         loop = asyncio.get_running_loop()
         started = loop.time()
         version = request.version or ""
@@ -131,15 +137,18 @@ class Gateway(GrpcMethods):
             version = served.version
             if version != traffic.stable and request.version is None:
                 variant = "candidate"
+            chosen = served
             try:
-                ran = await self._ran(traffic, served, request, started)
+                served, ran = await self._ran(traffic, chosen, request, started)
             except (EngineFailed, EngineUnavailable) as err:
                 if not variant:
                     raise
                 self.count_error(err, request.model, version)
-                served, variant = traffic.answering, "fallback"  # no caller is to pay for our trial
-                version = served.version
-                ran = await self._ran(traffic, served, request, started)
+                chosen, variant = traffic.answering, "fallback"  # no caller is to pay for our trial
+                version = chosen.version
+                served, ran = await self._ran(traffic, chosen, request, started)
+            if served is not chosen:
+                version, variant = served.version, "cheaper"
         except HeadraceError as err:
             self.count_error(err, request.model, version)
             raise
@@ -149,26 +158,35 @@ class Gateway(GrpcMethods):
             self._shadow.copy(request, traffic.find(candidate), ran.outputs, timeout_s, rules)
         outputs = {name: ran.outputs[name] for name in request.outputs} if request.outputs else ran.outputs
         metrics.observe(REQUEST_LATENCY, loop.time() - started, (request.model, version))
-        return InferResponse(request.model, version, outputs, request.id, ran.timings, variant)
+        response = InferResponse(request.model, version, outputs, request.id, ran.timings, variant)
+        self._feedback.note(request, response, served.signature)
+        return response
 
-    async def _ran(self, traffic: Traffic, served: Served, request: InferRequest, started: float) -> Ran:
-        """What a version answers, noted as evidence for or against it."""
+    async def _ran(
+        self, traffic: Traffic, served: Served, request: InferRequest, started: float
+    ) -> tuple[Served, Ran]:
+        """What a version answers, or a cheaper one in its stead, noted as evidence for or against it."""
         begun = asyncio.get_running_loop().time()
         try:
             with traffic.using(served):
-                ran = await self._at_the_door(traffic.door_for(request.version), served, request, started)
+                served, ran = await self._at_the_door(traffic, served, request, started)
         except HeadraceError as err:
             self._noted.failed(request.model, served.version, time.time(), err)
             raise
         took_s = asyncio.get_running_loop().time() - begun
         self._noted.answered(request.model, served.version, time.time(), took_s, ran, _rows(request))
-        return ran
+        return served, ran
 
-    async def _at_the_door(self, door: Door, served: Served, request: InferRequest, started: float) -> Ran:
+    async def _at_the_door(
+        self, traffic: Traffic, served: Served, request: InferRequest, started: float
+    ) -> tuple[Served, Ran]:
+        door = traffic.door_for(request.version)
+        cheaper = traffic.cheaper(served) if request.version is None else None
         timeout_s = request.timeout_s or served.timeout_s
         door.came(started, timeout_s)
         try:
-            return await served.infer(request, started + timeout_s if timeout_s else None)
+            deadline = started + timeout_s if timeout_s else None
+            return await overload.infer(served, cheaper, request, deadline)
         except Overloaded as err:
             door.refused(started, err.retry_after_s, timeout_s)
             raise
@@ -231,6 +249,34 @@ class Gateway(GrpcMethods):
     async def rollout(self, action: str, model: str, arguments: Mapping[str, Any] | None = None) -> Any:
         """What `headrace rollout` and the admin API ask for; see deployments.control."""
         return await self.control.act(action, model, arguments or {})
+
+    async def feedback(
+        self, model: str, id: str, label: object = None, right: object = None, tenant: str = ""
+    ) -> dict[str, Any]:
+        """Tell what would have been the right answer to the request `id` (`label`, for each row), or how
+        right the given one was (`right`, 0 to 1): "model_version" and "right" of what was judged.
+
+        Each answer is judged once: Conflict afterwards. NotFound when no gateway knows it any more.
+        """
+        (told,) = await self.judge(model, tenant, [truth_of(id, label, right)])
+        if isinstance(told, HeadraceError):
+            raise told
+        return {"model_version": told.version, "right": told.right}
+
+    async def judge(self, model: str, tenant: str, truths: list[Truth]) -> list[Verdict | HeadraceError]:
+        """The same for many; each has its verdict or its error."""
+        self._traffic(model)
+        return await self._feedback.judge(model, tenant, truths)
+
+    async def judge_here(self, model: str, tenant: str, truths: list[Truth]) -> list[Found]:
+        """The same of the answers that this gateway has given, for the others; None: not known here."""
+        return self._feedback.judge_here(model, tenant, truths)
+
+    def _judged(self, model: str, version: str, right: float) -> None:
+        self._noted.judged(model, version, time.time(), right)
+        metrics.count(FEEDBACK, (model, version))
+        if right:
+            metrics.count(FEEDBACK_RIGHT, (model, version), right)
 
     def shapes(self, model: str, version: str | None = None) -> list[dict[str, Any]]:
         """The sizes of the requests that this gateway has had computed, each with its count of rows."""

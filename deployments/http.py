@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from deployments import admin
@@ -14,11 +15,12 @@ from deployments.admin import Admin
 from deployments.arguments import Headers
 from deployments.caller import Caller, ClientLeftError, Receive
 from deployments.door import REFUSED_HEADER, num_refused
+from deployments.feedback import ID_HEADER
 from headrace import __version__
 from headrace.config import LimitsConfig
 from headrace.errors import HeadraceError, NotFound, Overloaded, SlowBody, TooLarge, Unauthorized
 from headrace.requests import InferRequest, InferResponse, Timings
-from protocol import compression, paths, rest
+from protocol import compression, feedback, paths, rest
 from protocol.limits import Limits, decompress
 
 if TYPE_CHECKING:
@@ -99,6 +101,8 @@ class HttpApp:
                 return await self._infer(route, scope, caller)
             case "rollout" | "history":
                 return await self._rollout(route, scope, caller)
+            case "feedback":
+                return await self._feedback(route, scope, caller)
             case "live" | "ready":
                 body = rest.health()
             case "model_ready":
@@ -113,11 +117,7 @@ class HttpApp:
         return 200, _JSON, [body]
 
     async def _infer(self, route: paths.Route, scope: dict[str, Any], caller: Caller) -> Response:
-        headers = {
-            key.decode(): value.decode("latin-1")
-            for key, value in scope["headers"]
-            if key in self._read_headers
-        }
+        headers = self._headers_of(scope)
         try:
             declared = headers.get("content-length", "")
             if declared.isdecimal() and int(declared) > self._limits.body_bytes:
@@ -136,6 +136,8 @@ class HttpApp:
         except Overloaded as err:
             status, error_headers, parts = _error(err)
             return status, {**error_headers, **self._told_at_the_door(request)}, parts
+        if response.id != request.id:  # it had none
+            reply = replace(reply, id=response.id)
         encoding = compression.accepted(headers.get("accept-encoding"))
         num_bytes = sum(array.nbytes for array in response.outputs.values())
         if num_bytes > (LARGE_BYTES if encoding is None else LARGE_COMPRESSED_BYTES):
@@ -143,6 +145,8 @@ class HttpApp:
         else:
             answer_headers, parts = _encode(response, reply, encoding)
         answer_headers |= _timing_headers(response.timings) | self._told_at_the_door(request)
+        if response.id != request.id:
+            answer_headers[ID_HEADER] = response.id
         if response.variant:
             answer_headers |= {"headrace-variant": response.variant, "headrace-version": response.version}
         return 200, answer_headers, parts
@@ -159,6 +163,29 @@ class HttpApp:
             self._gateway.count_error(err)
             raise
         return 200, _JSON, [told]
+
+    async def _feedback(self, route: paths.Route, scope: dict[str, Any], caller: Caller) -> Response:
+        headers = self._headers_of(scope)
+        try:
+            body = await caller.body(feedback.BODY_BYTES)
+            if encoding := headers.get("content-encoding"):
+                body = await asyncio.to_thread(decompress, body, encoding, feedback.BODY_BYTES)
+            truths, is_list = feedback.decode(body, self._limits)
+            tenant = self._headers.stamp(InferRequest(route.model, {}), headers).tenant
+            told = await self._gateway.judge(route.model, tenant, truths)
+            if not is_list and isinstance(told[0], HeadraceError):
+                raise told[0]
+        except HeadraceError as err:
+            self._gateway.count_error(err, route.model)
+            raise
+        return 200, _JSON, [feedback.encode(truths, told, is_list)]
+
+    def _headers_of(self, scope: dict[str, Any]) -> dict[str, str]:
+        return {
+            key.decode(): value.decode("latin-1")
+            for key, value in scope["headers"]
+            if key in self._read_headers
+        }
 
     def _coming(self, route: paths.Route) -> AbstractContextManager[None]:
         try:

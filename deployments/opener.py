@@ -13,6 +13,7 @@ from cache.memory import MemoryCache
 from cache.redis import RedisCache
 from cache.responses import ResponseCache
 from deployments.backends import Backend, Replicas
+from deployments.declared import cheaper_for
 from deployments.door import Door
 from deployments.model import ModelHost
 from deployments.pipelines import Step, joined
@@ -78,6 +79,7 @@ class Opener:
             self._recorder,
             setup,
             backend,
+            cheaper=cheaper_for(model, manifest, self._repository),
         )
 
     async def open_candidate(self, name: str, version: str) -> Served:

@@ -40,6 +40,7 @@ class Served:
     setup: Setup | None = None  # None: a pipeline, whose steps have theirs
     backend: Backend | None = None  # likewise
     steps: tuple[Served, ...] = ()  # of a pipeline
+    cheaper: str | None = None  # the version that may answer what this one refuses
 
     @property
     def name(self) -> str:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from deployments import overload
 from deployments.door import Door
 from deployments.served import Served
 from headrace.errors import HeadraceError, NotFound
@@ -33,7 +34,7 @@ class Traffic:
         self.revision = 0
         self.problem = ""  # why the state in the repository is not followed
         self.leaving: list[Served] = []
-        self.door = Door(gateways, served[-1].door.floor, self._usual_s)
+        self.door = Door(gateways, self._floor(), self._usual_s)
         self._num_under_way: Counter[int] = Counter()  # requests, by id of what is served
         self._drained: dict[int, asyncio.Event] = {}
 
@@ -58,6 +59,10 @@ class Traffic:
     def choose(self, version: str | None, caller: str) -> Served:
         """The version that answers this request."""
         return self.find(self.chooser.version(caller) if version is None else version)
+
+    def cheaper(self, served: Served) -> Served | None:
+        """The version that answers what this one refuses; None: none does."""
+        return None if served.cheaper is None else self.ready.get(served.cheaper)
 
     def versions(self) -> list[str]:
         """The stable one last."""
@@ -109,9 +114,15 @@ class Traffic:
             "problem": self.problem,
         }
 
+    def _floor(self) -> int:
+        cheaper = self.cheaper(self.answering)
+        return self.answering.door.floor + (cheaper.door.floor if cheaper else 0)
+
     def _usual_s(self) -> float:
-        """Of the version whose queue grows fastest."""
-        return max(share * self.find(name).usual_s() for name, share in self.split.shares.items())
+        """Of the version whose queue grows fastest, and of the cheaper one that helps it."""
+        found = max(share * self.find(name).usual_s() for name, share in self.split.shares.items())
+        cheaper = self.cheaper(self.answering)
+        return found if cheaper is None else overload.usual_s(found, cheaper.usual_s())
 
 
 class Follower:

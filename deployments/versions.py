@@ -25,13 +25,16 @@ def chosen_versions(repository: Repository, model: str, config: ModelConfig) -> 
     """The versions to serve, the answering one last; NotFound when the repository lacks one.
 
     A model that had a rollout is answered by the version which that left as the stable one, whatever the
-    configuration says: else a restart would undo it. What is listed before the last is served by its name.
+    configuration says: else a restart would undo it. What is listed before the last is served by its name,
+    and so is the cheaper version that answers under overload.
     """
     there = repository.versions(model)
     stable, problem = stable_of(Store(repository.root), model, (config.versions or there)[-1])
     if problem:
         _log.error(f"{problem}; version {stable!r} answers")
-    chosen = [*(version for version in config.versions[:-1] if version != stable), stable]
+    cheaper = [] if config.overload is None else [config.overload.version]
+    others = dict.fromkeys((*config.versions[:-1], *cheaper))
+    chosen = [*(version for version in others if version != stable), stable]
     for version in dict.fromkeys((*config.versions, *chosen)):
         if version not in there:
             raise NotFound(f"model {model!r} has no version {version!r}; there are: {', '.join(there)}")

@@ -128,6 +128,23 @@ class AnswerConfig(_Part):
         return self
 
 
+class FeedbackConfig(_Part):
+    """Callers tell later what would have been right: which output that is about, and how it is judged."""
+
+    output: str
+    rule: Literal["top1", "equal", "close"] = "top1"
+    tolerance: float = Field(default=0.05, ge=0, le=1)  # rule "close": of the truth
+    keep: int = Field(default=10_000, ge=1, le=1_000_000)  # answers that each gateway remembers
+    keep_s: float = Field(default=3600.0, gt=0, le=604_800)  # for how long the truth may be told
+
+
+class OverloadConfig(_Part):
+    """A cheaper version answers what the usual one would refuse."""
+
+    version: Name
+    max_drop: float = Field(default=0.01, ge=0, le=1)  # of accuracy, as the versions' manifests have it
+
+
 class AutoscalingConfig(_Part):
     """As many replicas as answer what is asked within the objective, and no more than that takes."""
 
@@ -160,6 +177,8 @@ class ModelConfig(_Answers):
     num_gpus: float = Field(default=0.0, ge=0)  # of each replica
     threads: int = Field(default=1, ge=1, le=256)  # of each engine; not given: as tuned, else 1
     answers: dict[str, AnswerConfig] = {}  # how answers of two versions are compared, by output
+    feedback: FeedbackConfig | None = None  # None: answers are not remembered by their request
+    overload: OverloadConfig | None = None  # None: what is too much is refused
     run_code: bool = False  # engine "python" runs the code in the artifact: only if you trust its source
     batching: BatchingConfig = BatchingConfig()
 

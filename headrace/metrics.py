@@ -72,6 +72,18 @@ ERRORS = MetricSpec(
 CACHE_FAULTS = MetricSpec(
     "headrace_cache_faults_total", "counter", "Cache operations that failed and were treated as a miss.", ()
 )
+FEEDBACK = MetricSpec(
+    "headrace_feedback_total", "counter", "Answers of which callers told the truth later.", _MODEL
+)
+FEEDBACK_RIGHT = MetricSpec(
+    "headrace_feedback_right_total", "counter", "Of these the right ones; parts of an answer count.", _MODEL
+)
+CHEAPER_ANSWERS = MetricSpec(
+    "headrace_cheaper_answers_total",
+    "counter",
+    "Requests that a cheaper version answered instead of their being refused.",
+    _MODEL,
+)
 
 _APPLICATION = ("application",)  # of a model version, "headrace:NAME:VERSION"
 OFFERED = MetricSpec(
@@ -104,6 +116,9 @@ ALL = (
     CACHE_SAVED,
     ERRORS,
     CACHE_FAULTS,
+    FEEDBACK,
+    FEEDBACK_RIGHT,
+    CHEAPER_ANSWERS,
     OFFERED,
     BACKLOG,
     AUTOSCALING_FAULTS,

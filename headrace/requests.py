@@ -13,12 +13,13 @@ Scalar = str | int | float | bool
 # remembered instead of the older one ("refresh"); or it is not computed ("only").
 CacheMode = Literal["use", "bypass", "refresh", "only"]
 LOWEST_PRIORITY = 2**31 - 1
+LONGEST_ID = 256  # characters of a request's id by which its answer can be found again
 # Where an answer came from: computed now, an in-process hit, a shared hit, or another
 # request's computation of the same key that was already under way.
 Tier = Literal["off", "miss", "memory", "redis", "flight"]
 # Which of several versions answered, where that is not simply the stable one: one that is being tried, or the
-# stable one, after that had failed.
-Variant = Literal["", "candidate", "fallback"]
+# stable one, after that had failed, or a cheaper one, where there would have been a refusal.
+Variant = Literal["", "candidate", "fallback", "cheaper"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +75,20 @@ class InferResponse:
     id: str = ""
     timings: Timings = Timings()
     variant: Variant = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What would have been the right answer to a request, or whether the given one was."""
+
+    id: str  # of the request
+    label: object = None  # for each row; None: `right` says it
+    right: float | None = None  # 0 to 1
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Which version had answered, and how right that was, 0 to 1."""
+
+    version: str
+    right: float

@@ -11,15 +11,19 @@ from headrace.config import check_name
 from headrace.errors import MethodNotAllowed, NotFound
 from protocol.limits import shown
 
-Kind = Literal["server", "live", "ready", "model", "model_ready", "infer", "rollout", "history"]
+Kind = Literal["server", "live", "ready", "model", "model_ready", "infer", "feedback", "rollout", "history"]
 
 _FIXED: dict[str, Kind] = {"/v2": "server", "/v2/health/live": "live", "/v2/health/ready": "ready"}
 _ACTIONS: dict[tuple[str, ...], Kind] = {(): "model", ("ready",): "model_ready", ("infer",): "infer"}
-_METHODS: dict[Kind, tuple[str, ...]] = {"infer": ("POST",), "rollout": ("GET", "POST")}  # others: GET
+_METHODS: dict[Kind, tuple[str, ...]] = {  # others: GET
+    "infer": ("POST",),
+    "feedback": ("POST",),
+    "rollout": ("GET", "POST"),
+}
 _ADMIN: dict[tuple[str, ...], Kind] = {("rollout",): "rollout", ("rollout", "history"): "history"}
 _KNOWN = (
     "/v2, /v2/health/live, /v2/health/ready, /v2/models/NAME[/versions/VERSION], "
-    "and that with /ready or /infer"
+    "that with /ready or /infer, and /v2/models/NAME/feedback"
 )
 
 
@@ -51,6 +55,8 @@ def _route(path: str) -> Route:
     if kind := _FIXED.get(plain):
         return Route(kind)
     match plain.split("/"):
+        case ["", "v2", "models", model, "feedback"]:
+            return Route("feedback", _name("model", model))
         case ["", "v2", "models", model, "versions", version, *action] if tuple(action) in _ACTIONS:
             return Route(_ACTIONS[tuple(action)], _name("model", model), _name("version", version))
         case ["", "v2", "models", model, *action] if tuple(action) in _ACTIONS:

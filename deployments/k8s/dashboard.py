@@ -13,6 +13,7 @@ from headrace import metrics
 
 _WHERE = 'namespace="$namespace",model=~"$model"'
 _SERVE = 'namespace="$namespace",application=~"headrace.*"'
+_VERSION = "model, version"
 _WIDTH, _HEIGHT, _A_ROW = 12, 8, 2
 # (title, unit, [(query, legend)])
 _Panel = tuple[str, str, list[tuple[str, str]]]
@@ -75,6 +76,23 @@ def _requests() -> list[_Panel]:
                     "faults a second",
                 )
             ],
+        ),
+        (
+            "Right answers, by feedback",
+            "percentunit",
+            [
+                (
+                    f"({_rate(exported(metrics.FEEDBACK_RIGHT), _VERSION)} or "  # as long as all are wrong
+                    f"0 * {_rate(exported(metrics.FEEDBACK), _VERSION)}) / "
+                    f"{_rate(exported(metrics.FEEDBACK), _VERSION)}",
+                    "{{model}}/{{version}}",
+                )
+            ],
+        ),
+        (
+            "Answers by a cheaper version",
+            "reqps",
+            [(_rate(exported(metrics.CHEAPER_ANSWERS), _VERSION), "{{model}}/{{version}}")],
         ),
         ("Rows in a batch", "short", [(_mean(metrics.BATCH_ROWS), "{{model}}")]),
         ("Useful share of a batch", "percentunit", [(_mean(metrics.BATCH_FILL), "{{model}}")]),

@@ -16,6 +16,7 @@ from protocol.paths import Route, parse_path
         ("GET", "/v2/models/m", Route("model", "m")),
         ("GET", "/v2/models/m/ready", Route("model_ready", "m")),
         ("POST", "/v2/models/m/infer", Route("infer", "m")),
+        ("POST", "/v2/models/m/feedback", Route("feedback", "m")),
         ("GET", "/v2/models/m/versions/1", Route("model", "m", "1")),
         ("GET", "/v2/models/m/versions/1/ready", Route("model_ready", "m", "1")),
         ("POST", "/v2/models/m/versions/1/infer", Route("infer", "m", "1")),
@@ -51,6 +52,8 @@ def test_every_path_of_the_protocol_has_its_route(method, path, route):
         "/v2/models/m%0A/infer",
         "/v2/models/" + "m" * 65,
         "/v2/models/m/load",
+        "/v2/models/m/versions/1/feedback",
+        "/v2/models//feedback",
         "/v2/models/m/infer/extra",
         "/v2/models/m/infer?x=1",
     ],
@@ -62,7 +65,10 @@ def test_any_other_path_is_not_found(method, path):
     assert caught.value.status == 404
 
 
-@pytest.mark.parametrize(("method", "path"), [("POST", "/v2"), ("GET", "/v2/models/m/infer"), ("X", "/v2/")])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/v2"), ("GET", "/v2/models/m/infer"), ("GET", "/v2/models/m/feedback"), ("X", "/v2/")],
+)
 def test_a_known_path_with_the_wrong_method_says_which_it_takes(method, path):
     with pytest.raises(MethodNotAllowed, match=r"takes (GET|POST); got"):
         parse_path(method, path)

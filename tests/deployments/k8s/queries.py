@@ -13,6 +13,9 @@ from deployments.k8s.files import Rendered
 NEEDS_AN_EVENT = {
     "ray_headrace_autoscaling_faults_total",
     "ray_headrace_cache_faults_total",
+    "ray_headrace_cheaper_answers_total",
+    "ray_headrace_feedback_right_total",
+    "ray_headrace_feedback_total",
     "ray_serve_health_check_failures_total",
     "ray_serve_autoscaling_desired_replicas",
 }
