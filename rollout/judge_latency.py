@@ -22,6 +22,9 @@ _SMOOTHED = 10  # windows: a queue remembers so much of the load
 _LOAD_TOLERANCE = 0.15
 _PAUSED = 10.0  # times the share that is allowed to be slow: a second in which the version stood still
 
+_TIMES = 20.0  # what is allowed, in a window: a version that pauses in one second of 20 is found, too
+_SHOWN = 5  # requests in a window that show a pause
+
 
 @dataclass(frozen=True, slots=True)
 class Timed:
@@ -97,7 +100,7 @@ def _trial(guard: Guard, quantile: float, reference: _Reference | None, seen: Ti
     counts, slow, stable_counts, stable_slow = filled(
         fewest_in_window(usual), counts[chosen], slow[chosen], stable_counts[chosen], stable_slow[chosen]
     )
-    return trial(slow, counts, suffering(stable_slow, stable_counts, usual), burst=1)
+    return trial(slow, counts, suffering(stable_slow, stable_counts, usual), burst=1, times=_TIMES)
 
 
 def _allowed(guard: Guard, reference_s: float) -> float:
@@ -156,10 +159,10 @@ def _is_pausing_as_often(quantile: float, allowed_s: float, seen: Timed) -> bool
         return False
     stable = _num_runs(_pauses(quantile, allowed_s, seen.stable))
     before = _num_runs(_pauses(quantile, allowed_s, seen.before))
-    lasted = seen.seconds.sum() + seen.before_s if seen.stable.count else seen.before_s
+    lasted_s = seen.seconds[seen.stable.counts >= _SHOWN].sum() + seen.before_s
     expected = stable + before + 1
     most = expected + 2 * math.sqrt(expected)
-    return bool(_num_runs(is_paused) * lasted <= most * seen.seconds.sum())
+    return bool(_num_runs(is_paused) * lasted_s <= most * seen.seconds.sum())
 
 
 def _pauses(quantile: float, allowed_s: float, latencies: Latencies) -> Array:

@@ -19,6 +19,7 @@ from rollout.tallies import numbers
 _FEWEST = 30  # requests of the stable version that its share is known from; true answers of either
 _REMEMBERED = 1000  # requests from before the rollout: what happens in the step itself soon counts for more
 _BURST = 2  # bad ones in a window that has hardly more than they: errors come with others, but few do
+_TIMES = 10.0  # what is allowed, in a window: an outage of a few seconds that nothing else shows is held
 _BAD_ONES = 3  # that a version at the bound would have shown: from fewer copies nobody can tell
 
 _Count = Callable[[Slot], float]
@@ -103,7 +104,7 @@ def judge_share(guard: Guard, evidence: Evidence, *, is_shadow: bool) -> Judged:
         seen=count,
         is_within=share <= bound + (reference or 0.0),
         missing="" if count >= fewest else f"{count:.0f} of {fewest} {kind.noun} are there",
-        trial=trial(bad, seen, np.minimum(allowed, 1.0), _BURST),
+        trial=trial(bad, seen, np.minimum(allowed, 1.0), _BURST, _TIMES),
     )
 
 

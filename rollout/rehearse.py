@@ -42,7 +42,7 @@ class Conditions:
     swing: float = 0.3
     utilization: float = 0.5  # of one version with all requests, at `load`
     shared_stall_every_s: float = 240.0  # the machine stands still for 0.5 to 2 s; 0: never
-    outages_every_s: float = 1800.0  # half of all requests fail for 5 s, of both versions; 0: never
+    outages_every_s: float = 3600.0  # half of all requests fail for 5 s, of both versions; 0: never
     judged: float = 0.0  # share of answers of which the truth is told
     before_s: int = 300
     most_s: float = 1800.0  # then a rollout that still goes on counts as held
