@@ -10,7 +10,6 @@ from headrace.tensors import Array
 from rollout.evidence import Window, together
 
 _FINE_S = 300  # of a step stay as they are; later windows last a 300th of what went before
-_FEWEST = 5  # requests in a window: two that are bad because of one stall are then one event
 
 
 def condense(windows: Sequence[Window]) -> tuple[Window, ...]:
@@ -44,15 +43,15 @@ def _one(block: Sequence[Window], seconds: int) -> Window:
     )
 
 
-def filled(seen: Array, *others: Array) -> tuple[Array, ...]:
-    """Neighbouring windows added up until each has `seen` at least five requests; what is left over at the
-    end waits for more."""
-    if len(seen) and seen.min() >= _FEWEST:
+def filled(fewest: int, seen: Array, *others: Array) -> tuple[Array, ...]:
+    """Neighbouring windows added up until each has `seen` at least `fewest` requests; what is left over at
+    the end waits for more."""
+    if len(seen) and seen.min() >= fewest:
         return seen, *others
     ends, waiting = [0], 0.0
     for number, count in enumerate(seen.tolist(), 1):
         waiting += count
-        if waiting >= _FEWEST:
+        if waiting >= fewest:
             ends.append(number)
             waiting = 0.0
     return tuple(

@@ -9,7 +9,7 @@ from typing import Literal
 from rollout.blocks import condense
 from rollout.evidence import Evidence
 from rollout.guards import Guard
-from rollout.judge_latency import judge_latency
+from rollout.judge_latency import Timed, judge_latency, timed
 from rollout.judge_share import judge_share
 from rollout.judged import Judged
 from rollout.plan import FALSE_ALARMS, Plan
@@ -50,7 +50,8 @@ def decide(plan: Plan, phase: Phase, evidence: Evidence) -> Decision:
     evidence = replace(evidence, windows=condense(evidence.windows))
     guards = plan.parsed_guards()
     needed = needed_evidence(plan, phase)
-    readings = tuple(_read(guard, phase, evidence, needed) for guard in guards)
+    latencies = timed(evidence)
+    readings = tuple(_read(guard, phase, evidence, latencies, needed) for guard in guards)
     violated = [reading.words for reading in readings if reading.state == "violated"]
     if violated:
         return Decision("roll_back", "; ".join(violated), readings)
@@ -91,13 +92,13 @@ def _blocks(guard: Guard, phase: Phase) -> bool:
             return guard.needs_feedback
 
 
-def _read(guard: Guard, phase: Phase, evidence: Evidence, needed: float) -> Reading:
+def _read(guard: Guard, phase: Phase, evidence: Evidence, latencies: Timed, needed: float) -> Reading:
     if not _is_read(guard, phase):
         return Reading(
             guard.text, None, "waiting", words=f"{guard.measure} is not known before the first step"
         )
     if guard.quantile is not None:
-        judged = judge_latency(guard, evidence)
+        judged = judge_latency(guard, latencies)
     else:
         judged = judge_share(guard, evidence, is_shadow=phase == "shadow")
     state = _state(judged, needed)

@@ -12,12 +12,14 @@ from headrace.tensors import Array
 from rollout.blocks import filled
 from rollout.evidence import Evidence, Slot
 from rollout.guards import Guard
-from rollout.judged import Judged, suffering, wilson_upper
+from rollout.judged import Judged, fewest_in_window, suffering, wilson_upper
 from rollout.sequential import trial
 from rollout.tallies import numbers
 
 _FEWEST = 30  # requests of the stable version that its share is known from; true answers of either
 _REMEMBERED = 1000  # requests from before the rollout: what happens in the step itself soon counts for more
+_BURST = 2  # bad ones in a window that has hardly more than they: errors come with others, but few do
+_TIMES = 10.0  # what is allowed, in a window: an outage of a few seconds that nothing else shows is held
 _BAD_ONES = 3  # that a version at the bound would have shown: from fewer copies nobody can tell
 
 _Count = Callable[[Slot], float]
@@ -91,7 +93,7 @@ def judge_share(guard: Guard, evidence: Evidence, *, is_shadow: bool) -> Judged:
             return Judged(missing=f"fewer than {_FEWEST} {kind.noun} of the stable version are known")
         usual = wilson_upper(reference, weight)
     bound = 1 - guard.bound if kind.is_good and guard.relation == "absolute" else guard.bound
-    seen, bad, stable_seen, stable_bad = filled(seen, bad, stable_seen, stable_bad)
+    seen, bad, stable_seen, stable_bad = filled(fewest_in_window(bound), seen, bad, stable_seen, stable_bad)
     allowed = bound + suffering(stable_bad, stable_seen, usual)
     if guard.relation == "absolute":
         allowed = suffering(stable_bad, stable_seen, bound)
@@ -102,7 +104,7 @@ def judge_share(guard: Guard, evidence: Evidence, *, is_shadow: bool) -> Judged:
         seen=count,
         is_within=share <= bound + (reference or 0.0),
         missing="" if count >= fewest else f"{count:.0f} of {fewest} {kind.noun} are there",
-        trial=trial(bad, seen, np.minimum(allowed, 1.0)),
+        trial=trial(bad, seen, np.minimum(allowed, 1.0), _BURST, _TIMES),
     )
 
 

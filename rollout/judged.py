@@ -23,6 +23,11 @@ class Judged:
     trial: Trial = field(default_factory=Trial)
 
 
+def fewest_in_window(allowed: float) -> int:
+    """Requests, so that a single bad one is no more than twenty times what is allowed, or one of five."""
+    return max(1, min(5, math.floor(0.05 / allowed)))
+
+
 def suffering(bad: Array, seen: Array, usual: Array | float) -> Array:
     """The stable version's share of bad requests in each window, or the `usual` one where it is not clearly
     more: what befalls both versions in a second says nothing about one of them.

@@ -18,8 +18,7 @@ import numpy as np
 from headrace.tensors import Array
 
 # Each with an equal part of the wealth: small ones find small excesses, large ones find great ones soon.
-_FRACTIONS = np.array([0.02, 0.06, 0.15, 0.35, 0.65, 0.95])
-_MOST_TIMES = 10.0  # what is allowed, in one window
+_FRACTIONS = np.array([0.03, 0.1, 0.25, 0.5, 0.9])
 _MOST_LOG = 600.0  # e ** 709 is the largest float
 
 
@@ -31,16 +30,16 @@ class Trial:
     peak: float = 1.0  # the most after any: what was beyond chance once is not undone
 
 
-def trial(bad: Array, seen: Array, allowed: Array) -> Trial:
+def trial(bad: Array, seen: Array, allowed: Array, burst: int, times: float) -> Trial:
     """Evidence that of `seen` requests (1 or more in each window) more are bad than the `allowed` share.
 
-    A window counts for at most one request or ten times what is allowed: a replica that stands still for
-    two seconds is one event, however many requests it meets. Less than was there is never too much, so the
-    test stays valid.
+    A window counts for at most `burst` bad requests or `times` what is allowed, the larger of them: a replica
+    that stands still for two seconds is one event, however many requests it meets. Counting less than there
+    was keeps the test valid.
     """
     if not len(bad):
         return Trial()
-    limit = np.maximum(1 / seen, _MOST_TIMES * allowed)
+    limit = np.maximum(burst / seen, times * allowed)
     excess = np.minimum(bad / seen, limit) / allowed - 1
     logs = np.cumsum(np.log1p(_FRACTIONS[:, None] * excess), axis=1)
     highest = logs.max(axis=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import chain
 
@@ -30,12 +31,16 @@ class Latencies:
         """How many of each window are above `value`, those of its own bin left out."""
         return self._sums(self._bin > bin_of(value))
 
-    def quantile(self, share: float) -> float:
-        """Of all windows together; there must be one latency at least."""
+    def quantile(self, share: float, chosen: Array | None = None) -> float:
+        """Of all windows together, or of those that are `chosen`; NaN without a latency."""
+        count = self._count if chosen is None else self._count * chosen[self._window]
+        total = count.sum()
+        if not total:
+            return math.nan
         least = int(self._bin.min())
-        reached = np.cumsum(np.bincount(self._bin - least, self._count))
-        rank = max(1.0, np.ceil(share * self.count - 1e-9))
-        return value_of(least + int(np.searchsorted(reached, min(rank, self.count))))
+        reached = np.cumsum(np.bincount(self._bin - least, count))
+        rank = max(1.0, np.ceil(share * total - 1e-9))
+        return value_of(least + int(np.searchsorted(reached, min(rank, total))))
 
     def _sums(self, chosen: Array) -> Array:
         return np.bincount(self._window[chosen], self._count[chosen], self._num_windows)
