@@ -10,6 +10,7 @@ from typing import Any
 
 from ray import serve
 
+from batching.sample import InputSample
 from batching.seen import SizesSeen
 from cache.coherence import Coherence
 from cache.halved import Halved
@@ -192,6 +193,13 @@ class Gateway(GrpcMethods):
         """The sizes of the requests that this gateway has had computed, each with its count of rows."""
         return self.find(model, version).seen.told()
 
+    def kept_inputs(self, model: str, version: str | None = None) -> list[dict[str, Array]]:
+        """Some of the inputs that this gateway has had computed of late; NotFound where none are kept."""
+        served = self.find(model, version)
+        if served.sample is None:
+            raise NotFound(f"no inputs of model {model!r} are kept; set models.{model}.keep_inputs: 500")
+        return served.sample.kept()
+
     async def purge(
         self,
         model: str | None = None,
@@ -305,6 +313,7 @@ class Gateway(GrpcMethods):
             self._recorder,
             setup,
             backend,
+            sample=InputSample(model.keep_inputs) if model.keep_inputs else None,
         )
 
     def _pipeline(self, name: str, pipeline: PipelineConfig) -> Served:

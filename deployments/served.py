@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
+from batching.sample import InputSample
 from batching.seen import SizesSeen
 from batching.shapes import Sizes
 from cache.keys import key_of
@@ -40,6 +41,7 @@ class Served:
     setup: Setup | None = None  # None: a pipeline, whose steps have theirs
     backend: Backend | None = None  # likewise
     steps: tuple[Served, ...] = ()  # of a pipeline
+    sample: InputSample | None = None  # None: no inputs are kept
 
     @property
     def name(self) -> str:
@@ -83,6 +85,8 @@ class Served:
 
     async def _run(self, request: InferRequest, sizes: Sizes, deadline: float | None) -> Ran:
         self.seen.count(sizes)
+        if self.sample is not None:
+            self.sample.note(request.inputs)
         return await self.compute(request, sizes, deadline)
 
     def turned_away(self, requests: int) -> None:
