@@ -12,8 +12,7 @@ from urllib.parse import urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from deployments.app import GATEWAY_APP
-from deployments.gateway import app_name
+from deployments.versions import GATEWAY_APP, app_name
 from headrace.errors import ConfigRejected, EngineUnavailable
 from headrace.metrics import (
     BATCH_SERVICE,

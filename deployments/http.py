@@ -7,9 +7,9 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from deployments.arguments import Headers
 from deployments.caller import Caller, ClientLeftError, Receive
 from deployments.door import REFUSED_HEADER, num_refused
 from headrace import __version__
@@ -44,11 +44,11 @@ Response = tuple[int, Mapping[str, str], list[bytes | memoryview]]
 class HttpApp:
     """An ASGI application; every caller's mistake is a 4xx with {"error": why and how to mend it}."""
 
-    def __init__(self, gateway: Gateway, limits: LimitsConfig, tenant_header: str | None = None) -> None:
+    def __init__(self, gateway: Gateway, limits: LimitsConfig, headers: Headers | None = None) -> None:
         self._gateway = gateway
         self._limits = Limits.from_config(limits)
-        self._tenant_header = tenant_header
-        self._read_headers = _READ_HEADERS | {(tenant_header or "content-length").encode()}
+        self._headers = headers or Headers()
+        self._read_headers = _READ_HEADERS | {name.encode() for name in self._headers.names}
         self._body_timeout_s = limits.body_timeout_s
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -122,8 +122,7 @@ class HttpApp:
             with nullcontext() if caller.has_body else self._coming(route):
                 body = await caller.body(self._limits.body_bytes)
             request, reply = await self._decode(route, headers, body)
-            if self._tenant_header is not None:
-                request = replace(request, tenant=headers.get(self._tenant_header, ""))
+            request = self._headers.stamp(request, headers)
         except HeadraceError as err:
             self._gateway.count_error(err, route.model, route.version or "")
             raise
@@ -139,20 +138,22 @@ class HttpApp:
         else:
             answer_headers, parts = _encode(response, reply, encoding)
         answer_headers |= _timing_headers(response.timings) | self._told_at_the_door(request)
+        if response.variant:
+            answer_headers |= {"headrace-variant": response.variant, "headrace-version": response.version}
         return 200, answer_headers, parts
 
     def _coming(self, route: paths.Route) -> AbstractContextManager[None]:
         try:
-            return self._gateway.find(route.model, route.version).door.coming()
+            return self._gateway.door(route.model, route.version).coming()
         except NotFound:  # which is told once the body is read
             return nullcontext()
 
     def _turned_away(self, route: paths.Route, requests: int) -> None:
         with suppress(NotFound):
-            self._gateway.find(route.model, route.version).turned_away(requests)
+            self._gateway.turned_away(route.model, route.version, requests)
 
     def _told_at_the_door(self, request: InferRequest) -> dict[str, str]:
-        door = self._gateway.find(request.model, request.version).door
+        door = self._gateway.door(request.model, request.version)
         return door.headers(asyncio.get_running_loop().time())
 
     async def _decode(

@@ -24,12 +24,11 @@ class Split:
     def at(self, point: float) -> str:
         """The version at a point of [0, 1)."""
         edge = 0.0
-        version = ""
         for version, share in self.shares.items():
             edge += share
             if point < edge:
-                break
-        return version
+                return version
+        return list(self.shares)[-1]  # sums of floats end a little below 1
 
     @property
     def is_whole(self) -> bool:

@@ -18,9 +18,8 @@ def serve_config(config: Config, path: str, *, keep_off_gpus: bool = False) -> d
 
     `keep_off_gpus`: what needs no GPU asks for CPU_NODE, so that it takes no CPU from a model that does.
     """
-    from deployments.app import GATEWAY_APP
-    from deployments.gateway import app_name
     from deployments.grpc import SERVICER
+    from deployments.versions import GATEWAY_APP, app_name
 
     gateway: dict[str, Any] = {
         "name": GATEWAY_APP,
