@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from deployments.versions import GATEWAY_APP, app_name
 from headrace.errors import ConfigRejected, EngineUnavailable
 from headrace.metrics import (
+    BATCH_ROWS,
     BATCH_SERVICE,
     CACHE_REQUESTS,
     CACHE_SAVED,
@@ -30,7 +31,8 @@ _WANTED = {
     f"ray_{spec.name}{part}"
     for spec, parts in (
         (REQUEST_LATENCY, ("_bucket",)),
-        (BATCH_SERVICE, ("_sum",)),
+        (BATCH_SERVICE, ("_sum", "_count")),
+        (BATCH_ROWS, ("_sum",)),
         (ERRORS, ("",)),
         (CACHE_REQUESTS, ("",)),
         (CACHE_SAVED, ("",)),
@@ -67,6 +69,8 @@ class Look:
             tiers=self._by(CACHE_REQUESTS, "tier", model, version),
             saved_s=self._sum(CACHE_SAVED, "", model, version),
             engine_s=self._sum(BATCH_SERVICE, "_sum", model, version),
+            batches=self._sum(BATCH_SERVICE, "_count", model, version),
+            rows=self._sum(BATCH_ROWS, "_sum", model, version),
         )
 
     def processes(self, model: str, version: str) -> int | None:

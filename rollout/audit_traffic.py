@@ -6,14 +6,14 @@ import math
 import shlex
 from collections.abc import Iterator
 
-from rollout.facts import Facts, Memory, ModelFacts
-from rollout.findings import Finding, Gain, replica_hours, unknown
+from rollout.facts import Baseline, Facts, Memory, ModelFacts
+from rollout.findings import Finding, Gain, faster, replica_hours, unknown
 from rollout.traffic import CALLERS_MISTAKES, Traffic
 
 ERROR_SHARE = 0.001
 IDLE, FULL = 0.3, 0.9  # shares of the time in which engines compute
 USUAL = 0.75  # of it, when there are as many as there should be
-DRIFT_P99, DRIFT_ACCURACY = 1.2, 0.01  # against the baseline: times as long, and share of answers
+SLOWER, DRIFT_ACCURACY = 1.2, 0.01  # than the baseline: times as long, and share of answers
 _FEW = 100  # requests, from which on shares mean something
 _LOOKUPS = 1000
 _MANY_LOOKUPS = 10_000
@@ -175,29 +175,44 @@ def _idle(facts: Facts, model: ModelFacts, busy: float, processes: int, wanted: 
 
 def _drift(facts: Facts, model: ModelFacts) -> Iterator[Finding]:
     """Worse than what was recorded when the version was known to be good."""
-    baseline = model.baseline
-    if baseline is None:
+    if model.baseline is None:
         return
-    if baseline.p99_s and model.lately and model.lately.answered >= _FEW:
-        found = model.lately.latency.quantile(0.99)
-        if found is not None and found.low_s > DRIFT_P99 * baseline.p99_s:
-            told = f"P99 is {_span_ms(found.low_s, found.high_s)}; it was {1000 * baseline.p99_s:.3g} ms"
-            monthly = (
-                model.lately.per_month(model.lately.latency.least_above(DRIFT_P99 * baseline.p99_s)) or 0
-            )
-            gain = Gain("requests_per_month", monthly, "estimated", "those that took longer lately")
-            command = shlex.join(["headrace", "baseline", "check", f"{model.name}/{model.version}"])
-            action = "measure whether the machine or the version became slower"
-            yield Finding("drift", model.name, model.version, told, action, command, gain)
-    if baseline.accuracy is not None and model.judged and model.judged.answers >= _FEW:
-        lost = baseline.accuracy - model.judged.accuracy
-        if lost > DRIFT_ACCURACY:
-            told = f"{model.judged.accuracy:.2%} of its answers were right; it was {baseline.accuracy:.2%}"
-            basis = f"of {model.judged.answers:,} answers whose truth was told"
-            action = "optimize or train it again, on recent inputs"
-            command = model.reoptimize(facts.repository)
-            gain = _requests(model.lately, lost, basis)
-            yield Finding("drift", model.name, model.version, told, action, command, gain)
+    yield from _slower(model, model.baseline)
+    accuracy, judged = model.baseline.accuracy, model.judged
+    if accuracy is None or judged is None or judged.answers < _FEW:
+        return
+    lost = accuracy - judged.accuracy
+    if lost > DRIFT_ACCURACY:
+        yield Finding(
+            "drift",
+            model.name,
+            model.version,
+            f"{judged.accuracy:.2%} of its answers were right; it was {accuracy:.2%}",
+            "optimize or train it again, on recent inputs",
+            model.reoptimize(facts.repository),
+            _requests(model.lately, lost, f"of {judged.answers:,} answers whose truth was told"),
+        )
+
+
+def _slower(model: ModelFacts, baseline: Baseline) -> Iterator[Finding]:
+    """Batches against the slowest shape that was recorded, so that another mix of shapes is no drift."""
+    seen = model.lately
+    if seen is None or seen.batches < _FEW:
+        return
+    took_s, known_s = seen.engine_s / seen.batches, baseline.batch_s(seen.rows / seen.batches)
+    if known_s is None or took_s <= SLOWER * known_s:
+        return
+    basis = "if batches took as long as the slowest shape of the baseline"
+    yield Finding(
+        "drift",
+        model.name,
+        model.version,
+        f"its batches took {1000 * took_s:.3g} ms on average; those of its slowest shape took "
+        f"{1000 * known_s:.3g} ms when its baseline was recorded",
+        "measure whether the machine or the version became slower",
+        shlex.join(["headrace", "baseline", "check", f"{model.name}/{model.version}"]),
+        faster(model, took_s / known_s, "estimated", basis),
+    )
 
 
 def _useless_cache(facts: Facts, model: ModelFacts) -> Iterator[Finding]:

@@ -23,12 +23,17 @@ class Here:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What was recorded of a version when it was known to be good; None: not recorded."""
+    """What was recorded of a version when it was known to be good."""
 
-    p50_s: float | None = None
-    p99_s: float | None = None
-    accuracy: float | None = None
+    slowest_s: Mapping[int, float] = field(
+        default_factory=dict
+    )  # P95 of the slowest shape, by rows of a batch
+    accuracy: float | None = None  # None: not recorded
     recorded: str = ""  # when: UTC, ISO 8601
+
+    def batch_s(self, rows: float) -> float | None:
+        """What a batch of so many rows takes at most; None where none as large was recorded."""
+        return min((seconds for batch, seconds in self.slowest_s.items() if batch >= rows), default=None)
 
 
 @dataclass(frozen=True, slots=True)

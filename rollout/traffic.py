@@ -69,6 +69,8 @@ class Traffic:
     tiers: Mapping[str, float] = field(default_factory=dict)  # requests by where the answer came from
     saved_s: float = 0.0  # of engines, by remembered answers
     engine_s: float = 0.0  # that engines took for batches
+    batches: float = 0.0
+    rows: float = 0.0  # of these batches
 
     @property
     def answered(self) -> float:

@@ -60,7 +60,7 @@ def traffic(answered: float = 1000.0, seconds: float | None = 10.0, **changes: A
 
 
 def model(config: dict[str, Any] | None = None, **changes: Any) -> ModelFacts:
-    made = ModelFacts(ModelConfig.model_validate(config or {}), manifest(), baseline=Baseline(p99_s=0.01))
+    made = ModelFacts(ModelConfig.model_validate(config or {}), manifest(), baseline=Baseline({8: 0.02}))
     return replace(made, **changes)
 
 
@@ -249,16 +249,26 @@ def test_few_errors_and_callers_mistakes_are_none() -> None:
 def test_a_p99_is_late_when_its_bin_begins_at_the_objective() -> None:
     late = Histogram((0.01, 0.2, 0.5, math.inf), (900.0, 900.0, 1000.0, 1000.0))
     scaled = {"placement": "replicas", "autoscaling": {"max_replicas": 2, "objective_ms": 200.0}}
-    found = only("latency", facts(model(scaled, lately=traffic(latency=late), baseline=Baseline())))
+    found = only("latency", facts(model(scaled, lately=traffic(latency=late))))
     assert "P99 is 200 to 500 ms; the objective is 200 ms" in found.found
     assert found.gain.value == pytest.approx(100 / 10 * 730 * 3600)
     scaled["autoscaling"] = {"max_replicas": 2, "objective_ms": 300.0}
-    assert none(facts(model(scaled, lately=traffic(latency=late), baseline=Baseline())))
+    assert none(facts(model(scaled, lately=traffic(latency=late))))
 
 
-def test_drift_is_told_against_the_baseline() -> None:
-    late = Histogram((0.02, 0.5, math.inf), (0.0, 1000.0, 1000.0))
-    assert "baseline check m/2" in only("drift", facts(model(lately=traffic(latency=late)))).command
+def test_batches_that_take_longer_than_the_slowest_of_the_baseline_are_drift() -> None:
+    known = Baseline({1: 0.004, 8: 0.02})
+    slow = traffic(engine_s=2.5, batches=100.0, rows=400.0)  # 25 ms each, of 4 rows
+    found = only("drift", facts(model(lately=slow, baseline=known)))
+    assert found.command == "headrace baseline check m/2"
+    assert "took 25 ms on average" in found.found
+    assert found.gain.value == pytest.approx(0.25 * 730 * (1 - 20 / 25))
+    assert none(facts(model(lately=replace(slow, engine_s=2.3), baseline=known)))
+    assert none(facts(model(lately=replace(slow, rows=900.0), baseline=known)))  # none as large was recorded
+    assert none(facts(model(lately=replace(slow, batches=10.0), baseline=known)))  # too few to tell
+
+
+def test_fewer_right_answers_than_the_baseline_are_drift() -> None:
     known = Baseline(accuracy=0.95)
     worse = model(baseline=known, judged=Judged(1000, 930.0), lately=traffic())
     found = only("drift", facts(worse))
