@@ -48,10 +48,12 @@ class Order:
 
 
 class Instance:
-    """A process with an engine of this version; ended with the block."""
+    """A process with an engine of this version; ended with the block. What lies in `first` is imported from
+    there, such as another release of the engine's library."""
 
-    def __init__(self, artifact: Artifact) -> None:
+    def __init__(self, artifact: Artifact, first: Path | None = None) -> None:
         self._artifact = artifact
+        self._paths = [*([str(first)] if first else []), *filter(None, sys.path)]
 
     def __enter__(self) -> Instance:
         manifest = self._artifact.manifest
@@ -60,7 +62,7 @@ class Instance:
         self._log = tempfile.TemporaryFile(mode="w+", encoding="utf-8")
         self.process = subprocess.Popen(  # noqa: S603  our own module, no shell
             guarded(signal.SIGKILL, words),
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(self._paths)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
