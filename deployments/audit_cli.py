@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from headrace.errors import ConfigRejected, EngineFailed, HeadraceError
+from headrace.errors import ConfigRejected, EngineFailed, EngineUnavailable
 
 if TYPE_CHECKING:
     from headrace.tensors import Array
@@ -102,7 +105,7 @@ def inputs(
     out: Annotated[Path, typer.Option(help="The file to write, numpy's .npz.")],
     address: Annotated[str, typer.Option(help="The Ray cluster.", envvar="RAY_ADDRESS")] = "auto",
 ) -> None:
-    """Write the inputs that the gateways have kept of late (models.NAME.keep_inputs), for headrace reoptimize.
+    """Write what the gateways have kept of recent inputs (models.NAME.keep_inputs), for headrace reoptimize.
 
     They are what callers have sent: treat the file as they would want you to.
     """
@@ -118,7 +121,9 @@ def inputs(
 def reoptimize(
     model: Annotated[str, typer.Argument(help="NAME, or NAME/VERSION: what the new one is compared with.")],
     recipe: Annotated[Path, typer.Option(help="As headrace optimize takes it.")],
-    config: Annotated[Path | None, typer.Option(help="The configuration that the model is served by.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="The configuration that the model is served by.")
+    ] = None,
     repository: Annotated[Path | None, typer.Option(help="Else where its versions are: models.")] = None,
     recent: Annotated[
         Path | None,
@@ -126,8 +131,14 @@ def reoptimize(
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option(help="Take recent inputs from this Ray cluster, instead of the recipe's own."),
+        typer.Option(
+            help="The Ray cluster: recent inputs are taken from it, unless --inputs is given. Without either "
+            "the recipe's own are used."
+        ),
     ] = None,
+    rollout: Annotated[
+        bool, typer.Option("--rollout", help="Begin to roll the new version out on --address.")
+    ] = False,
     goal: Annotated[
         list[str] | None, typer.Option(help="As headrace optimize takes it; may be repeated.")
     ] = None,
@@ -150,18 +161,18 @@ def reoptimize(
     from optimize.report import as_json
     from optimize.steps import parse_chain
 
-    if recent is not None and address is not None:
-        raise ConfigRejected("give --inputs or --address, not both: calibration takes one set of inputs")
+    if rollout and address is None:
+        raise ConfigRejected("--rollout needs --address: the Ray cluster that serves the model")
     found = subject(model, config, repository or (Path("models") if config is None else None))
     goals, chains = parse_goals(goal or []), [parse_chain(text) for text in steps or []]
     with tempfile.TemporaryDirectory(prefix="headrace-inputs-") as folder:
-        if address is not None:
+        if address is not None and recent is None:
             recent = Path(folder) / "recent.npz"
             write_inputs(recent, recent_inputs(model, address))
-        if recent is not None and not (rows := len(read_inputs(recent))):
+        if recent is not None and not read_inputs(recent):
             raise ConfigRejected(
-                f"no inputs to calibrate with: {rows} are kept. Set models.{found.artifact.manifest.name}."
-                "keep_inputs: 500 and wait for requests, or leave --address and --inputs out"
+                "no input is kept yet that could be calibrated with; wait for requests, or leave --address "
+                "and --inputs out: then the recipe's own are used"
             )
         with bars() as progress:
             outcome = run(
@@ -174,9 +185,20 @@ def reoptimize(
                 targets=target or ["onnxruntime"],
                 command=shlex.join(["headrace", *sys.argv[1:]]),
             )
-    _tell(outcome, found.artifact.manifest.name)
+    name = found.artifact.manifest.name
+    _tell(outcome, name)
     if json_file is not None:
         json_file.write_bytes(as_json(outcome.report))
+    if outcome.version is None:
+        return
+    if rollout and address is not None:
+        start_rollout(name, outcome.version, address)
+    console.print(
+        f"headrace rollout {'status' if rollout else 'start'} {name}"
+        + ("" if rollout else f" --to {outcome.version}"),
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def recent_inputs(model: str, address: str) -> list[dict[str, Array]]:
@@ -193,4 +215,27 @@ def _tell(outcome: Outcome, name: str) -> None:
         console.print(f"nothing is published: {outcome.why}", highlight=False, soft_wrap=True)
         return
     console.print(f"{name}/{outcome.version}: {outcome.why}", highlight=False, soft_wrap=True)
-    console.print(f"headrace rollout start {name} --to {outcome.version}", highlight=False, soft_wrap=True)
+
+
+def start_rollout(model: str, version: str, address: str) -> None:
+    """As `headrace rollout start` does without further options."""
+    from deployments.cluster import answers_only
+    from deployments.status import served
+
+    with answers_only():
+        gateways = served(address)
+        gateways.rollout.remote("start", model, {"to": version}).result(timeout_s=_PATIENCE_S)
+
+
+@contextmanager
+def _failing_with_4() -> Iterator[None]:
+    """1 says that there is something to do, so a server that is gone must be told otherwise."""
+    try:
+        yield
+    except EngineUnavailable as err:
+        raise EngineFailed(str(err)) from err
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
