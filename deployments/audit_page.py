@@ -15,10 +15,7 @@ from rollout.findings import Finding, in_words
 from rollout.traffic import Quantile
 
 _ACTIONS = ("", "of", "found", "to do", "expected gain")
-_FIGURES = (
-    *("version", "engine", "age", "requests/s", "P50", "P95", "P99", "hits", "errors", "engines", "busy"),
-    *("right answers",),
-)
+_FIGURES = ("of", "age", "a second", "P50", "P95", "P99", "hits", "errors", "engines", "busy", "right")
 _NOT_KNOWN = "-"
 
 
@@ -41,7 +38,8 @@ def as_html(audit: Audit) -> str:
     lead = f"{count} thing{'s' * (count != 1)} to do" if count else "Nothing to do"
     told = f"{lead}, as of {audit.facts.at:%Y-%m-%d %H:%M} UTC."
     seconds = next((model.lately.seconds for model in audit.facts.models if model.lately), None)
-    caption = "Nothing was asked of a server." if seconds is None else f"In {seconds:.0f} s."
+    caption = "Of the versions that answer; hits and errors are those since their processes started. "
+    caption += "No server was asked." if seconds is None else f"All else is of {seconds:.0f} s."
     sections = [
         tag("header", tag("h1", title), tag("p", told, class_="lead")),
         *([tag("section", tag("h2", "What to do"), _actions(audit))] if count else []),
@@ -80,7 +78,6 @@ def _figures(audit: Audit, model: ModelFacts) -> list[str]:
     quantiles = [lately.latency.quantile(share) if lately else None for share in (0.5, 0.95, 0.99)]
     return [
         f"{model.name}/{model.version}",
-        f"{model.manifest.engine} {model.manifest.engine_version}, {model.manifest.precision}",
         _NOT_KNOWN if age is None else f"{age:.0f} d",
         _NOT_KNOWN if lately is None or lately.per_s is None else f"{lately.per_s:.3g}",
         *map(_ms, quantiles),
@@ -93,13 +90,13 @@ def _figures(audit: Audit, model: ModelFacts) -> list[str]:
 
 
 def _ms(found: Quantile | None) -> str:
-    """About where it is; the edges say how well that is known."""
+    """Between which edges it is: more is not known."""
     if found is None:
         return _NOT_KNOWN
     if math.isinf(found.high_s):
-        return f"> {1000 * found.low_s:g} ms"
-    return f"{1000 * found.value_s:.3g} ms ({1000 * found.low_s:g} to {1000 * found.high_s:g})"
+        return f"over {1000 * found.low_s:g} ms"
+    return f"{1000 * found.low_s:g} to {1000 * found.high_s:g} ms"
 
 
 def _share(value: float | None) -> str:
-    return _NOT_KNOWN if value is None else f"{value:.2%}"
+    return _NOT_KNOWN if value is None else f"{value:.1%}" if value >= 0.1 or not value else f"{value:.2%}"

@@ -35,6 +35,7 @@ def with_upgrades(facts: Facts, seconds: float, say: Callable[[str], None]) -> F
         try:
             with newest(library) as (newer, folder):
                 if not is_older(installed, newer):
+                    say(f"no newer {library} than {installed}, which is installed; pip gets {newer}")
                     continue
                 for model in models:
                     say(f"measuring {model.name}/{model.version} with {library} {installed} and {newer}")
