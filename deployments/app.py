@@ -37,6 +37,7 @@ def routed_by(path: str) -> RequestRouterConfig:
     return found
 
 
+MONITOR_CPUS = 0.1  # not none: Ray would put it on a head that has no CPUs and cannot read the repository
 _LIKE_TO_LIKE = routed_by("deployments.routing.LikeToLikeRouter")
 _LEAST_BUSY = routed_by("deployments.routing.LeastBusyRouter")
 _LOOK_S = 0.5
@@ -74,7 +75,7 @@ def gateway(config: Config, per_node: int | None = None) -> Application:
 def monitor(config: Config) -> Application:
     """The application without a route that drives rollouts, of one process."""
     deployment = serve.deployment(
-        name="Monitor", num_replicas=1, ray_actor_options={"num_cpus": 0}, **_COMMON
+        name="Monitor", num_replicas=1, ray_actor_options={"num_cpus": MONITOR_CPUS}, **_COMMON
     )
     return deployment(Monitor).bind(_document(config))
 
@@ -231,6 +232,11 @@ def gateway_app(args: dict[str, str]) -> Application:
     Models with placement "replicas" need their own applications beside it: `model_app`.
     """
     return gateway(pinned(_named_by(args)))
+
+
+def monitor_app(args: dict[str, str]) -> Application:
+    """Builder for `serve run deployments.app:monitor_app config=FILE`, as "headrace-monitor"."""
+    return monitor(pinned(_named_by(args)))
 
 
 def model_app(args: dict[str, str]) -> Application:

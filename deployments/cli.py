@@ -346,7 +346,8 @@ def main() -> None:
     try:
         cli()
     except HeadraceError as err:
-        print(f"headrace: {err}", file=sys.stderr)
+        # One that came through a handle is Ray's, too, and tells of its way; its cause is the plain one.
+        print(f"headrace: {getattr(err, 'cause', err)}", file=sys.stderr)
         sys.exit(exit_code(err))
     except KeyboardInterrupt:
         print("headrace: ended", file=sys.stderr)

@@ -27,6 +27,7 @@ from rollout.state import State
 from rollout.store import Store
 
 _VIEW_S = 2.0
+_LONGEST = 500
 _MOST_SHOWN = 20  # events of the history in a status
 
 
@@ -78,6 +79,7 @@ class Control:
         return {"model": model, "events": [event.model_dump(mode="json") for event in events]}
 
     async def _start(self, model: str, to: str, **plan: Any) -> dict[str, Any]:
+        _text(to=to)
         made = self._plan(model, plan)
 
         def start(state: State) -> State:
@@ -88,6 +90,7 @@ class Control:
 
     async def _roll_back(self, model: str, why: str = "rolled back by hand") -> dict[str, Any]:
         """Without a rollout under way: back to the version that was the stable one before."""
+        _text(why=why)
 
         def back(state: State) -> State:
             now = time.time()
@@ -102,6 +105,11 @@ class Control:
         return await self._changed(model, back)
 
     async def _test(self, model: str, variants: Mapping[str, float]) -> dict[str, Any]:
+        if not isinstance(variants, Mapping) or not all(
+            isinstance(v, int | float) for v in variants.values()
+        ):
+            raise CallerError('variants must be percents by version, such as {"1": 50, "3": 50}')
+
         def start(state: State) -> State:
             for version in variants:
                 if version != state.stable:
@@ -111,11 +119,13 @@ class Control:
         return await self._changed(model, start)
 
     async def _end(self, model: str, keep: str | None = None, why: str = "ended by hand") -> dict[str, Any]:
+        _text(keep=keep or "", why=why)
         return await self._changed(model, lambda state: states.end_trial(state, time.time(), why, keep))
 
     async def _change(
         self, make: Callable[[State, float, str], State], usual: str, model: str, why: str = ""
     ) -> dict[str, Any]:
+        _text(why=why)
         return await self._changed(model, lambda state: make(state, time.time(), why or usual))
 
     async def _changed(self, model: str, make: Callable[[State], State]) -> dict[str, Any]:
@@ -172,6 +182,12 @@ class Control:
         document = state.model_dump(mode="json")
         document["history"] = document["history"][-_MOST_SHOWN:]
         return document | {"split": dict(state.split.shares), "problem": problem}
+
+
+def _text(**arguments: object) -> None:
+    for name, value in arguments.items():
+        if not isinstance(value, str) or len(value) > _LONGEST:
+            raise CallerError(f"{name} must be a text of at most {_LONGEST} characters")
 
 
 def unlike(stable: Signature, candidate: Signature) -> str:

@@ -185,7 +185,7 @@ class Gateway(GrpcMethods):
             raise NotFound(f"no model {model!r}; served here: {', '.join(sorted(self._traffics))}")
         return traffic
 
-    def door(self, model: str, version: str | None = None) -> Door:
+    def door_of(self, model: str, version: str | None = None) -> Door:
         """Where requests for a model come in, or for a version by its name."""
         return self._traffic(model).door_for(version)
 

@@ -137,6 +137,8 @@ class Monitor:
             watched.problem = ""
             if state.rollout is not None:
                 await self._decide(watched, state)
+            else:
+                watched.compare(state, _SETTLE_S)
 
     def _behind(self, state: State, seen: list[dict[str, Any]]) -> str:
         """Why what the gateways see says nothing about the present split; "" if it does."""

@@ -10,7 +10,7 @@ from typing import Any
 from deployments.applications import Health
 from deployments.versions import app_name
 from rollout.decide import Decision
-from rollout.evidence import Slot
+from rollout.evidence import Slot, together
 from rollout.gather import Gathered
 from rollout.state import State
 from rollout.store import Stamp
@@ -30,6 +30,7 @@ class Watched:
         self.gathered = Gathered()
         self._decision: Decision | None = None
         self._totals: Mapping[str, Slot] = {}
+        self._series: Mapping[str, list[Slot]] = {}  # of a test: by variant and second
         self._ill_since: float | None = None
         self._taken_at: float | None = None
 
@@ -40,6 +41,7 @@ class Watched:
         if self.gathered.is_about(under_way.id):
             return self.gathered.begin(under_way.id, 0)
         self._decision, self._totals, self._ill_since, self._taken_at = None, {}, None, None
+        self._series = {}
         return self.gathered.begin(under_way.id, int(under_way.began) - before_s)
 
     def take(self, seen: list[dict[str, Any]], running: Mapping[str, int]) -> None:
@@ -52,6 +54,17 @@ class Watched:
 
     def decided(self, decision: Decision, totals: Mapping[str, Slot]) -> None:
         self._decision, self._totals = decision, totals
+
+    def compare(self, state: State, settle_s: float) -> None:
+        """What the variants of a test have done so far."""
+        assert state.trial is not None
+        since, until = state.trial.since + settle_s, self.gathered.until
+        seconds = [at for at in sorted(self.gathered.slots) if since <= at and at + 1 <= until]
+        self._series = {
+            version: [self.gathered.slots[at].get(version) or Slot() for at in seconds]
+            for version in state.trial.variants
+        }
+        self._totals = {version: together(series) for version, series in self._series.items()}
 
     def figures(self, candidate: str) -> dict[str, float]:
         """For the history: what each guard read, and of how many requests."""
