@@ -109,11 +109,9 @@ def inputs(
 
     They are what callers have sent: treat the file as they would want you to.
     """
-    from deployments.cluster import answers_only
     from optimize.inputs import write_inputs
 
-    with answers_only():
-        rows = recent_inputs(model, address)
+    rows = recent_inputs(model, address)
     write_inputs(out, rows)
     console.print(f"{len(rows)} requests' inputs in {out}", highlight=False, soft_wrap=True)
 
@@ -203,10 +201,13 @@ def reoptimize(
 
 def recent_inputs(model: str, address: str) -> list[dict[str, Array]]:
     """What all gateways of a cluster have kept for NAME or NAME/VERSION; NotFound where they keep none."""
+    from deployments.cluster import answers_only
     from deployments.status import served
 
     name, _, version = model.partition("/")
-    kept = served(address).broadcast("kept_inputs", name, version or None).results(timeout_s=_PATIENCE_S)
+    with answers_only():
+        gateways = served(address)
+        kept = gateways.broadcast("kept_inputs", name, version or None).results(timeout_s=_PATIENCE_S)
     return [row for rows in kept for row in rows]
 
 
