@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from deployments import baseline_cli, cache_cli, k8s_cli, rollout_cli, simulate_cli
+from deployments import audit_cli, baseline_cli, cache_cli, k8s_cli, rollout_cli, simulate_cli
 from headrace.errors import CallerError, ConfigRejected, EngineFailed, GoalMissed, HeadraceError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ cli.add_typer(k8s_cli.cli, name="k8s")
 cli.add_typer(rollout_cli.cli, name="rollout")
 cli.add_typer(rollout_cli.tests, name="ab")
 cli.command()(simulate_cli.simulate)
+audit_cli.register(cli)
 console = Console()
 
 Out = Annotated[Path, typer.Option(help="Where the versions go: REPOSITORY/NAME.")]

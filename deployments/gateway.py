@@ -282,6 +282,19 @@ class Gateway(GrpcMethods):
         """The sizes of the requests that this gateway has had computed, each with its count of rows."""
         return self.find(model, version).seen.told()
 
+    def kept_inputs(self, model: str, version: str | None = None) -> list[dict[str, Array]]:
+        """Some of the inputs that this gateway has had computed of late; NotFound where none are kept."""
+        served = self.find(model, version)
+        if served.sample is None:
+            raise NotFound(f"no inputs of model {model!r} are kept; set models.{model}.keep_inputs: 500")
+        return served.sample.kept()
+
+    def configuration(self) -> dict[str, Any]:
+        """What is served, as it was given; without the cache's URL, which may hold a password."""
+        document = self._config.model_dump(mode="json", exclude_unset=True)
+        document.get("cache", {}).pop("url", None)
+        return document
+
     async def purge(
         self,
         model: str | None = None,

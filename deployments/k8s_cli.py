@@ -51,13 +51,15 @@ def render(
     ] = None,
     recipe: Annotated[
         list[str] | None,
-        typer.Option(help="MODEL=PATH on the volume: optimize this model again by the clock."),
+        typer.Option(help="MODEL=PATH on the volume: reoptimize this model by the clock."),
     ] = None,
     goal: Annotated[
         list[str] | None, typer.Option(help="As headrace optimize takes it; for every recipe.")
     ] = None,
-    reoptimize: Annotated[str, typer.Option(help="When, as cron has it.")] = _D.reoptimize,
-    audit: Annotated[str, typer.Option(help="When, as cron has it.")] = _D.audit,
+    reoptimize: Annotated[
+        str, typer.Option(help="When, as cron has it; quarterly unless given.")
+    ] = _D.reoptimize,
+    audit: Annotated[str, typer.Option(help="When, as cron has it; monthly unless given.")] = _D.audit,
 ) -> None:
     """Write a kustomize base with overlays for KubeRay; what a cluster would refuse is refused here."""
     from deployments.k8s.files import render as run

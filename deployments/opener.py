@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ray.serve.handle import DeploymentHandle
 
+from batching.sample import InputSample
 from batching.seen import SizesSeen
 from cache.halved import Halved
 from cache.memory import MemoryCache
@@ -80,6 +81,7 @@ class Opener:
             setup,
             backend,
             cheaper=cheaper_for(model, manifest, self._repository),
+            sample=InputSample(model.keep_inputs) if model.keep_inputs else None,
         )
 
     async def open_candidate(self, name: str, version: str) -> Served:

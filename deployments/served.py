@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
+from batching.sample import InputSample
 from batching.seen import SizesSeen
 from batching.shapes import Sizes
 from cache.keys import key_of
@@ -41,6 +42,7 @@ class Served:
     backend: Backend | None = None  # likewise
     steps: tuple[Served, ...] = ()  # of a pipeline
     cheaper: str | None = None  # the version that may answer what this one refuses
+    sample: InputSample | None = None  # None: no inputs are kept
 
     @property
     def name(self) -> str:
@@ -84,6 +86,8 @@ class Served:
 
     async def _run(self, request: InferRequest, sizes: Sizes, deadline: float | None) -> Ran:
         self.seen.count(sizes)
+        if self.sample is not None:
+            self.sample.note(request.inputs)
         return await self.compute(request, sizes, deadline)
 
     def turned_away(self, requests: int) -> None:

@@ -180,6 +180,9 @@ class ModelConfig(_Answers):
     feedback: FeedbackConfig | None = None  # None: answers are not remembered by their request
     overload: OverloadConfig | None = None  # None: what is too much is refused
     run_code: bool = False  # engine "python" runs the code in the artifact: only if you trust its source
+    reoptimize_days: int = Field(default=90, ge=0, le=10_000)  # then headrace audit calls it due; 0: never
+    # Of late requests each gateway keeps so many inputs, for headrace reoptimize; they may be private
+    keep_inputs: int = Field(default=0, ge=0, le=100_000)
     batching: BatchingConfig = BatchingConfig()
 
     @model_validator(mode="after")

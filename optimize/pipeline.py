@@ -90,7 +90,7 @@ def optimize(
         )
     started = time.monotonic()
     try:
-        with open_jobs(work or out.parent / _WORK / name, recipe, progress, timeout_s) as jobs:
+        with open_jobs(work or work_of(out), recipe, progress, timeout_s) as jobs:
             _sweep(out)
             run = _Run(jobs, repository, name, recipe, asked, missing)
             return run.all(started, command or command_of(recipe, out, asked))
@@ -251,7 +251,12 @@ class _Run:
 
 def forget(out: Path) -> None:
     """Remove what earlier runs for this model had done, so that the next begins anew."""
-    shutil.rmtree(out.parent / _WORK / _name(out), ignore_errors=True)
+    shutil.rmtree(work_of(out), ignore_errors=True)
+
+
+def work_of(out: Path) -> Path:
+    """Where runs for this model keep what they have done."""
+    return out.parent / _WORK / _name(out)
 
 
 def least_size(chain: Chain) -> float:

@@ -25,6 +25,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -32,6 +33,7 @@ from typing import Any, Literal, cast, get_args
 
 from headrace.errors import ConfigRejected, HeadraceError
 from headrace.tensors import TensorMap
+from optimize.inputs import read_inputs
 
 Predict = Callable[[TensorMap], TensorMap]
 Grouping = Literal["exact", "nearest"]
@@ -57,6 +59,7 @@ class Recipe:
     outputs: tuple[str, ...] = ()
     path: Path | None = None  # None: made in this process, not by a file
     sources: tuple[Path, ...] = field(default=(), compare=False)  # its own file and those it imported
+    inputs: Path | None = None  # a file of inputs that are taken instead of calibration()
 
     def has(self, name: str) -> bool:
         return name in self.functions
@@ -97,8 +100,11 @@ class Recipe:
         return told.hexdigest()
 
 
-def load_recipe(path: Path) -> Recipe:
-    """The recipe in a Python file; ConfigRejected names every missing function at once."""
+def load_recipe(path: Path, inputs: Path | None = None) -> Recipe:
+    """The recipe in a Python file; ConfigRejected names every missing function at once.
+
+    `inputs`, a file as `headrace inputs` writes it, is what it is calibrated with instead of calibration().
+    """
     path = path.resolve()
     module = _import(path)
     missing = [told for name, told in _NEEDED.items() if not callable(getattr(module, name, None))]
@@ -109,13 +115,19 @@ def load_recipe(path: Path) -> Recipe:
         for name in (*_NEEDED, *_OPTIONAL)
         if callable(getattr(module, name, None))
     }
+    sources = (path, *_imported_from(path.parent, path))
+    if inputs is not None:
+        inputs = inputs.resolve()
+        functions["calibration"] = partial(read_inputs, inputs)
+        sources = (*sources, inputs)
     return Recipe(
         name=path.name,
         functions=functions,
         grouping=_grouping(path.name, getattr(module, "grouping", "exact")),
         outputs=_outputs(path.name, getattr(module, "outputs", ())),
         path=path,
-        sources=(path, *_imported_from(path.parent, path)),
+        sources=sources,
+        inputs=inputs,
     )
 
 

@@ -70,7 +70,7 @@ def run(
     """What the job said at its end. ConfigRejected: refused, with the reason; EngineFailed: it failed."""
     reader, writer = os.pipe()
     Path(order.log).parent.mkdir(parents=True, exist_ok=True)
-    child = _exec(recipe.path, order, writer) if recipe.path else _fork(recipe, order, writer, reader)
+    child = _exec(recipe, order, writer) if recipe.path else _fork(recipe, order, writer, reader)
     os.close(writer)
     try:
         last = _listen(reader, label, progress, time.monotonic() + timeout_s)
@@ -146,8 +146,9 @@ class _Forked:
         return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
 
 
-def _exec(recipe: Path, order: Order, writer: int) -> subprocess.Popen[bytes]:
-    told = json.dumps({"recipe": str(recipe), "pipe": writer, **asdict(order)})
+def _exec(recipe: Recipe, order: Order, writer: int) -> subprocess.Popen[bytes]:
+    files = {"recipe": str(recipe.path), "recipe_inputs": str(recipe.inputs) if recipe.inputs else None}
+    told = json.dumps({**files, "pipe": writer, **asdict(order)})
     command = guarded(signal.SIGKILL, [sys.executable, "-m", "optimize.worker", told])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with Path(order.log).open("ab") as log:
@@ -174,7 +175,7 @@ def _fork(recipe: Recipe, order: Order, writer: int, reader: int) -> _Forked:
         os._exit(status)  # nothing of the parent's may run twice
 
 
-def work(recipe: Recipe | Path, order: Order, writer: int) -> int:
+def work(recipe: Recipe | Path, order: Order, writer: int, recipe_inputs: Path | None = None) -> int:
     """In the child: do the job and say how it ended."""
     from optimize.rooms import ROOMS, Room
 
@@ -184,7 +185,7 @@ def work(recipe: Recipe | Path, order: Order, writer: int) -> int:
         try:
             _one_thread()
             _seed()
-            loaded = load_recipe(recipe) if isinstance(recipe, Path) else recipe
+            loaded = load_recipe(recipe, recipe_inputs) if isinstance(recipe, Path) else recipe
             room = Room(
                 recipe=loaded,
                 options=order.options,
@@ -239,8 +240,8 @@ def _tail(log: str) -> str:
 
 def main() -> int:
     told = json.loads(sys.argv[1])
-    recipe, pipe = Path(told.pop("recipe")), told.pop("pipe")
-    return work(recipe, Order(**told), pipe)
+    recipe, pipe, inputs = Path(told.pop("recipe")), told.pop("pipe"), told.pop("recipe_inputs")
+    return work(recipe, Order(**told), pipe, Path(inputs) if inputs else None)
 
 
 if __name__ == "__main__":

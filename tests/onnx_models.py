@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
-from engines.artifact import Repository
+from engines.artifact import Artifact, Repository
 from headrace.tensors import Signature, TensorSpec
 
 SHAPE = ("batch", "length")
@@ -67,6 +67,20 @@ def publish_all(root: Path) -> Repository:
     for name in ("loops", "far_loops"):
         _publish(repository, name, _loops(), ("x", "INT64"), ("y", "INT64"))
     return repository
+
+
+def publish_sized(root: Path) -> Artifact:
+    """All of them, and version 3 of `double`, which tells a shape of its requests: by a warm-up."""
+    repository = publish_all(root)
+    other = repository.open("double", "2")
+    return repository.publish(
+        "double",
+        "3",
+        {file: other.folder / file for file in other.manifest.files},
+        graph=other.manifest.graph,
+        signature=other.manifest.signature,
+        warm_up=({"batch": 1, "length": 1000},),
+    )
 
 
 def _publish(

@@ -17,6 +17,7 @@ from headrace.config import Config
 _HEADING = "# Written by headrace k8s render: what is changed here is lost with its next run.\n"
 _DEV_NODE = Node(cpus=2, memory_gib=4)
 _GROUPS = "/spec/rayClusterConfig/workerGroupSpecs"
+_JOB_COMMAND = "/spec/jobTemplate/spec/template/spec/containers/0/command"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def _base(plan: Plan, options: Options) -> dict[str, str]:
         "ray-service.yaml": [ray_service.ray_service(plan, options)],
         "network.yaml": network.policies(plan, options),
         "disruption.yaml": network.budgets(plan, options),
-        "jobs.yaml": jobs.cron_jobs(plan, options),
+        "jobs.yaml": [*jobs.cron_jobs(plan, options), jobs.nodes(options)],
         "monitoring.yaml": [*monitoring.monitors(options), monitoring.alerts(plan, options)],
         "dashboards.yaml": [dashboard.dashboards(options)],
     }
@@ -119,8 +120,12 @@ def _dev(config: Config, options: Options) -> dict[str, str]:
             ]
         ),
     }
+    files["audit.yaml"] = _text(
+        [{"op": "replace", "path": _JOB_COMMAND, "value": jobs.audit_command(plan, options)}]
+    )
     patches = [
         _patch("RayService", options.name, "ray-service.yaml"),
+        _patch("CronJob", f"{options.name}-audit", "audit.yaml"),
         _patch("ConfigMap", f"{options.name}-config", "config.yaml"),
         _patch("PersistentVolumeClaim", f"{options.name}-models", "models.yaml"),
     ]

@@ -1,4 +1,4 @@
-"""What runs by the clock: the audit of the image on its nodes, and models made smaller anew."""
+"""What runs by the clock: the audit of what is served, and models optimized again."""
 
 from __future__ import annotations
 
@@ -7,19 +7,53 @@ import re
 
 from deployments.k8s import pods
 from deployments.k8s.options import Node, Options
-from deployments.k8s.plan import REPOSITORY, Plan
+from deployments.k8s.plan import CONFIG_FOLDER, METRICS_PORT, REPOSITORY, Plan
 from deployments.k8s.pods import Document
 from headrace.errors import ConfigRejected
 
 MAX_CRON_NAME = 52  # Kubernetes adds eleven characters to make the name of a Job
 _OPTIMIZER = Node(cpus=4, memory_gib=8)
+_LOOK_S = 600  # at what is asked of the server
+_KUBERAYS = "ray.io/is-ray-node"  # a label of each pod that is a node to Ray: "yes"
+
+
+def audit_command(plan: Plan, options: Options) -> list[str]:
+    """By the configuration and what the nodes' metrics say: a pod beside Ray is no driver of it."""
+    metrics = f"http://{options.name}-nodes:{METRICS_PORT}/metrics"
+    config = f"{CONFIG_FOLDER}/{plan.file}"
+    return ["headrace", "audit", config, "--metrics", metrics, "--seconds", str(_LOOK_S)]
+
+
+def nodes(options: Options) -> Document:
+    """A name that stands for all of Ray's nodes, ready or not, for whoever reads their metrics."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": pods.metadata(options, "nodes", "audit"),
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {pods.PART_OF: options.name, _KUBERAYS: "yes"},
+            "ports": [{"name": "metrics", "port": METRICS_PORT, "targetPort": "metrics"}],
+        },
+    }
 
 
 def cron_jobs(plan: Plan, options: Options) -> list[Document]:
     """ConfigRejected when a recipe is for no model or not on the volume."""
     audit = _cron_job(
-        options, "audit", "audit", options.audit, ["doctor"], pods.small("500m", "1Gi"), timeout_s=600
+        options,
+        "audit",
+        "audit",
+        options.audit,
+        audit_command(plan, options),
+        pods.small("500m", "1Gi"),
+        timeout_s=_LOOK_S + 600,
     )
+    config = {"name": "config", "configMap": {"name": f"{options.name}-config"}}
+    _mount(audit, config, CONFIG_FOLDER, read_only=True)
+    _mount(audit, pods.models_volume(options, read_only=True), REPOSITORY, read_only=True)
     made = [audit]
     for model, recipe in options.recipes.items():
         if model not in plan.config.models:
@@ -31,7 +65,7 @@ def cron_jobs(plan: Plan, options: Options) -> list[Document]:
                 f"{REPOSITORY}/recipes/{model}.py"
             )
         goals = [word for goal in options.goals for word in ("--goal", goal)]
-        command = ["optimize", recipe, "--out", f"{REPOSITORY}/{model}", *goals]
+        command = ["headrace", "reoptimize", model, "--recipe", recipe, "--repository", REPOSITORY, *goals]
         job = _cron_job(
             options,
             f"optimize-{_as_label(model, MAX_CRON_NAME - len(options.name) - 10)}",
@@ -41,11 +75,15 @@ def cron_jobs(plan: Plan, options: Options) -> list[Document]:
             pods.resources(_OPTIMIZER),
             timeout_s=6 * 3600,
         )
-        spec = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
-        spec["volumes"].append(pods.models_volume(options, read_only=False))
-        spec["containers"][0]["volumeMounts"].append(pods.mount("models", REPOSITORY))
+        _mount(job, pods.models_volume(options, read_only=False), REPOSITORY)
         made.append(job)
     return made
+
+
+def _mount(job: Document, volume: Document, path: str, *, read_only: bool = False) -> None:
+    spec = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    spec["volumes"].append(volume)
+    spec["containers"][0]["volumeMounts"].append(pods.mount(volume["name"], path, read_only))
 
 
 def _as_label(name: str, longest: int) -> str:
@@ -63,7 +101,7 @@ def _cron_job(
     name: str,
     component: str,
     schedule: str,
-    arguments: list[str],
+    command: list[str],
     resources: Document,
     timeout_s: int,
 ) -> Document:
@@ -71,7 +109,7 @@ def _cron_job(
         "name": component,
         "image": options.image,
         "imagePullPolicy": "Always",
-        "command": ["headrace", *arguments],
+        "command": command,
         "env": [
             {"name": "HOME", "value": pods.TMP},
             {"name": "PYTHONDONTWRITEBYTECODE", "value": "1"},

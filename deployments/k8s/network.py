@@ -24,7 +24,8 @@ _API_PORTS = (443, 6443)  # of Kubernetes, wherever it is
 
 def policies(plan: Plan, options: Options) -> list[Document]:
     """The dashboard, Ray's client port and both Redis are reached from our own pods only (and the dashboard
-    by KubeRay's operator), requests from everywhere, metrics from the namespace that collects them."""
+    by KubeRay's operator), requests from everywhere, metrics from the namespace that collects them and by the
+    audit."""
     serve = [_tcp(plan.config.http.port), *([_tcp(plan.config.grpc.port)] if plan.config.grpc else [])]
     monitoring = {"namespaceSelector": _namespace(options.monitoring_namespace)}
     operator = {
@@ -42,8 +43,15 @@ def policies(plan: Plan, options: Options) -> list[Document]:
             ingress=[
                 {"from": [_ray(HEAD, WORKER)]},
                 {"from": [monitoring], "ports": [_tcp(port) for port in metrics]},
+                {"from": [{"podSelector": _only(options, "audit")}], "ports": [_tcp(METRICS_PORT)]},
             ],
             egress=[{"to": [_ray(HEAD, WORKER)]}],
+        ),
+        _policy(
+            options,
+            "audit",
+            _only(options, "audit"),
+            egress=[{"to": [_ray(HEAD, WORKER)], "ports": [_tcp(METRICS_PORT)]}],
         ),
         _policy(
             options,

@@ -53,8 +53,8 @@ class Options:
     monitor_labels: Mapping[str, str] = field(default_factory=lambda: {"release": "prometheus"})
     recipes: Mapping[str, str] = field(default_factory=dict)  # model -> its recipe on the volume
     goals: tuple[str, ...] = ()
-    reoptimize: str = "0 3 * * 0"  # when
-    audit: str = "0 * * * *"
+    reoptimize: str = "0 3 1 1,4,7,10 *"  # when
+    audit: str = "0 6 1 * *"
 
     def __post_init__(self) -> None:
         _check_label("name", self.name, _SERVICE_NAME, MAX_NAME, "starting with a letter")

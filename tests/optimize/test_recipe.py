@@ -1,9 +1,11 @@
+import numpy as np
 import onnx
 import pytest
 
 from headrace.errors import ConfigRejected
 from headrace.tensors import TensorSpec
 from optimize.graphs import signature_of
+from optimize.inputs import write_inputs
 from optimize.prepare import read_calibration
 from optimize.recipe import load_recipe, recipe_of
 
@@ -148,3 +150,20 @@ def test_functions_of_a_program_make_a_recipe_too():
     assert recipe.path is None
     with pytest.raises(ConfigRejected, match=r"lacks: model.*unknown: models"):
         recipe_of(models=str, evaluate=len, example_inputs=list)
+
+
+def test_inputs_of_a_file_take_the_place_of_calibration(make_recipe, prepare, tmp_path):
+    plain = make_recipe()
+    ids = np.array([[1, 2, 3]])
+    write_inputs(tmp_path / "in.npz", [{"ids": ids, "mask": np.ones_like(ids)}])
+    recipe = load_recipe(plain.path, tmp_path / "in.npz")
+    (found,) = read_calibration(recipe, prepare(recipe).signature)
+    assert found["ids"].tolist() == ids.tolist()
+    assert recipe.digest() != plain.digest()  # so that no job of the other is taken over
+
+
+def test_a_recipe_without_calibration_may_be_calibrated_by_a_file(tmp_path):
+    write_inputs(tmp_path / "in.npz", [])
+    path = _write(tmp_path, f"def model(): return 'm.onnx'{REST}")
+    assert not load_recipe(path).has("calibration")
+    assert load_recipe(path, tmp_path / "in.npz").has("calibration")

@@ -120,6 +120,8 @@ def test_dashboard_client_port_and_redis_are_never_reached_from_elsewhere(
         ("operator", "head", DASHBOARD),
         ("prometheus", "gateway", METRICS),
         ("prometheus", "head", 44217),
+        ("audit", "gateway", METRICS),
+        ("audit", "gpu", METRICS),
         ("gateway", "dns", 53),
         ("head", "outside", 443),  # Kubernetes, for the autoscaler
     ],
@@ -140,6 +142,8 @@ def test_what_has_to_be_reached_is(caller: str, called: str, port: int) -> None:
         ("gateway", "outside", 443),
         ("gpu", "stranger", 80),
         ("audit", "outside", 443),
+        ("audit", "gateway", HTTP),
+        ("audit", "head", 44217),
         ("state", "outside", 443),
     ],
 )
