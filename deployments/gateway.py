@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 import uuid
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +20,20 @@ from cache.scope import Scope
 from deployments import cycle, metrics, overload
 from deployments.arguments import Headers, request_of
 from deployments.autoscale import told
-from deployments.backends import Replicas
 from deployments.control import Control
 from deployments.door import Door
 from deployments.feedback import Feedback, Found, ask
+from deployments.follower import Follower
 from deployments.grpc import GrpcApp, GrpcMethods
 from deployments.http import HttpApp
+from deployments.models import Models
 from deployments.monitor import tell
 from deployments.opener import Opener, num_bytes
 from deployments.recorder import Recorder, Row
 from deployments.served import Served
 from deployments.shadow import Shadow
-from deployments.traffic import Follower, Traffic
-from deployments.versions import GATEWAY_APP, chosen_versions
+from deployments.traffic import Traffic
+from deployments.versions import GATEWAY_APP
 from deployments.watch import settle_memory, watch
 from engines.artifact import Repository
 from headrace.config import Config, with_variables
@@ -57,7 +58,6 @@ class Gateway(GrpcMethods):
         self._headers = Headers(self._config.cache.tenant_header, self._config.rollouts.caller_header)
         self.grpc = GrpcApp(self, self._config.limits, self._headers)
         self.id = uuid.uuid4().hex[:12]
-        self._traffics: dict[str, Traffic] = {}
         self._memory = MemoryCache(num_bytes(self._config.cache.memory_mib))
         self._shared = self._open_shared()
         self._recorder = Recorder()
@@ -65,20 +65,12 @@ class Gateway(GrpcMethods):
         self._shadow = Shadow(self._noted)
         asked = {name: model.feedback for name, model in self._config.models.items() if model.feedback}
         self._feedback = Feedback(asked, self._judged, ask if self._config.gateways > 1 else None)
-        self._background: set[asyncio.Task[None]] = set()
         self._repository = Repository(Path(self._config.repository))
         self._opener = Opener(self._config, self._repository, self._memory, self._shared, self._recorder)
-        for name, model in self._config.models.items():
-            versions = chosen_versions(self._repository, name, model)
-            ready = [await self._opener.open(name, version) for version in versions]
-            self._traffics[name] = Traffic(name, ready, self._config.gateways)
-        for name in self._config.pipelines:
-            self._traffics[name] = self._pipeline(name)
+        self._models = Models(self._config, self._repository, self._opener)
+        await self._models.open()
         self.control = Control(self._config, self._repository, self._tell)
-        models = {name: self._traffics[name] for name in self._config.models}
-        self._follower = Follower(
-            Store(self._repository.root), models, self._opener.open_candidate, self._moved, self._let_go
-        )
+        self._follower = Follower(Store(self._repository.root), self._models)
         await self._follower.look()
         self._tasks = [
             asyncio.create_task(metrics.report(self._opener.queues)),
@@ -94,7 +86,7 @@ class Gateway(GrpcMethods):
         for task in self._tasks:
             task.cancel()
         await self._shadow.close()
-        await asyncio.gather(*(served.close() for served in self._all_served()))
+        await asyncio.gather(*(served.close() for served in self._models.all_served()))
 
     def __serve_build_asgi_app__(self) -> HttpApp:
         return HttpApp(self, self._config.limits, self._headers)
@@ -132,7 +124,7 @@ class Gateway(GrpcMethods):
         version = request.version or ""
         variant: Variant = ""
         try:
-            traffic = self._traffic(request.model)
+            traffic = self._models.traffic(request.model)
             served = traffic.choose(request.version, request.caller)
             version = served.version
             if version != traffic.stable and request.version is None:
@@ -195,35 +187,29 @@ class Gateway(GrpcMethods):
 
     def find(self, model: str, version: str | None = None) -> Served:
         """A version by its name, else the stable one; NotFound lists what is served."""
-        return self._traffic(model).find(version)
-
-    def _traffic(self, model: str) -> Traffic:
-        traffic = self._traffics.get(model)
-        if traffic is None:
-            raise NotFound(f"no model {model!r}; served here: {', '.join(sorted(self._traffics))}")
-        return traffic
+        return self._models.traffic(model).find(version)
 
     def door_of(self, model: str, version: str | None = None) -> Door:
         """Where requests for a model come in, or for a version by its name."""
-        return self._traffic(model).door_for(version)
+        return self._models.traffic(model).door_for(version)
 
     def turned_away(self, model: str, version: str | None, requests: int) -> None:
         """So many were refused on their way here, which more replicas would have answered."""
-        self._traffic(model).turned_away(version, requests)
+        self._models.traffic(model).turned_away(version, requests)
 
     def versions(self, model: str) -> list[str]:
-        return self._traffic(model).versions()
+        return self._models.traffic(model).versions()
 
     def models(self) -> dict[str, list[str]]:
         """The served versions of each model, the stable one last."""
-        return {model: traffic.versions() for model, traffic in self._traffics.items()}
+        return {model: traffic.versions() for model, traffic in self._models.traffics.items()}
 
     def setups(self) -> dict[str, dict[str, dict[str, Any]]]:
         """How each served version runs, and where that came from."""
         return {
             name: {
                 version: served.setup.told()
-                for version, served in self._traffics[name].ready.items()
+                for version, served in self._models.traffics[name].ready.items()
                 if served.setup
             }
             for name in self._config.models
@@ -242,7 +228,7 @@ class Gateway(GrpcMethods):
         """For the monitor: which states this gateway follows, and what it saw of these models since these
         seconds."""
         slots: dict[str, Slots] = {model: self._noted.since(model, second) for model, second in since.items()}
-        states = {name: self._traffics[name].told() for name in self._config.models}
+        states = {name: self._models.traffics[name].told() for name in self._config.models}
         told = {"gateway": self.id, "now": time.time(), "states": states, "slots": slots}
         return {**told, "applications": list(self._opener.replicas)}
 
@@ -265,7 +251,7 @@ class Gateway(GrpcMethods):
 
     async def judge(self, model: str, tenant: str, truths: list[Truth]) -> list[Verdict | HeadraceError]:
         """The same for many; each has its verdict or its error."""
-        self._traffic(model)
+        self._models.traffic(model)
         return await self._feedback.judge(model, tenant, truths)
 
     async def judge_here(self, model: str, tenant: str, truths: list[Truth]) -> list[Found]:
@@ -353,14 +339,14 @@ class Gateway(GrpcMethods):
             memory.drop_all(scope.matches)
 
     def _caches(self) -> list[ResponseCache]:
-        return [served.responses for served in self._all_served() if served.responses is not None]
+        return [served.responses for served in self._models.all_served() if served.responses is not None]
 
     def _memories(self) -> list[MemoryCache]:
         """Each once: models share them."""
         return list({id(cache.memory): cache.memory for cache in self._caches()}.values())
 
     def count_error(self, err: HeadraceError, model: str = "", version: str = "") -> None:
-        traffic = self._traffics.get(model)  # labels stay bounded, whatever callers ask for
+        traffic = self._models.traffics.get(model)  # labels stay bounded, whatever callers ask for
         known = traffic.ready if traffic else {}
         labels = (model if known else "", version if version in known else "", err.kind)
         metrics.count(ERRORS, labels)
@@ -375,57 +361,6 @@ class Gateway(GrpcMethods):
             timeout_s=cache.timeout_ms / 1000,
             on_fault=lambda _: metrics.count(CACHE_FAULTS),
         )
-
-    def _all_served(self) -> list[Served]:
-        return [
-            served
-            for traffic in self._traffics.values()
-            for served in (*traffic.ready.values(), *traffic.leaving)
-        ]
-
-    def _moved(self, traffic: Traffic) -> None:
-        """Another version of a model is the stable one."""
-        if self._config.models[traffic.model].placement == "inline":
-            self._in_background(self._move_in(traffic, traffic.answering))
-        self._join_pipelines(traffic.model)
-
-    async def _move_in(self, traffic: Traffic, served: Served) -> None:
-        """A version that has proved itself on replicas of its own runs in this process from now on."""
-        if not isinstance(served.backend, Replicas):
-            return
-        name = traffic.model
-        here = await self._opener.open(name, served.version)
-        if traffic.ready.get(served.version) is served:
-            traffic.ready[served.version] = here
-            self._let_go(traffic, served)
-            self._join_pipelines(name)
-        else:
-            self._let_go(traffic, here)
-
-    def _pipeline(self, name: str) -> Traffic:
-        steps = [self.find(step) for step in self._config.pipelines[name].steps]
-        return Traffic(name, [self._opener.pipeline(name, steps)], self._config.gateways)
-
-    def _join_pipelines(self, name: str) -> None:
-        """Pipelines are made of stable versions."""
-        for pipeline, entry in self._config.pipelines.items():
-            if name in entry.steps:
-                former = self._traffics[pipeline]
-                self._traffics[pipeline] = self._pipeline(pipeline)
-                self._let_go(former, former.answering)
-
-    def _let_go(self, traffic: Traffic, served: Served) -> None:
-        """Close it when it has answered what it was asked."""
-        self._in_background(self._closed(traffic, served))
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-
-    async def _closed(self, traffic: Traffic, served: Served) -> None:
-        await traffic.let_go(served)
-        self._opener.closed(served)
 
 
 def _rows(request: InferRequest) -> int:

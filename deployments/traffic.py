@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from deployments import overload
 from deployments.door import Door
 from deployments.served import Served
-from headrace.errors import HeadraceError, NotFound
+from headrace.errors import NotFound
 from rollout.split import Chooser, Split, whole
 from rollout.state import State
-from rollout.store import Stamp, Store
 
 _log = logging.getLogger(__name__)
-
-LOOK_S = 0.25  # between two looks at the repository; whoever changes something tells us besides
 
 
 class Traffic:
@@ -123,64 +120,3 @@ class Traffic:
         found = max(share * self.find(name).usual_s() for name, share in self.split.shares.items())
         cheaper = self.cheaper(self.answering)
         return found if cheaper is None else overload.usual_s(found, cheaper.usual_s())
-
-
-class Follower:
-    """Keeps a gateway's traffic as the repository says: a file that is there for whoever starts later."""
-
-    def __init__(
-        self,
-        store: Store,
-        traffics: Mapping[str, Traffic],
-        open_: Callable[[str, str], Awaitable[Served]],
-        moved: Callable[[Traffic], None],
-        let_go: Callable[[Traffic, Served], None],
-    ) -> None:
-        """`open_` makes a version ready, `moved` is told when another one is the stable one, `let_go` of
-        those that are not wanted any more."""
-        self._store = store
-        self._traffics = traffics
-        self._open = open_
-        self._moved = moved
-        self._let_go = let_go
-        self._stamps: dict[str, Stamp | None] = {}
-        self._looking = asyncio.Lock()
-
-    async def watch(self) -> None:
-        """Look until cancelled."""
-        while True:
-            await self.look()
-            await asyncio.sleep(LOOK_S)
-
-    async def look(self) -> None:
-        """Follow what has changed, and what could not be followed so far."""
-        async with self._looking:
-            stamps = await asyncio.to_thread(
-                lambda: {name: self._store.stamp(name) for name in self._traffics}
-            )
-            for name, traffic in self._traffics.items():
-                if stamps[name] == self._stamps.get(name) and not traffic.problem:
-                    continue
-                try:
-                    state = await asyncio.to_thread(self._store.read, name)
-                    if state is not None:
-                        await self._follow(traffic, state)
-                    self._stamps[name], traffic.problem = stamps[name], ""
-                except Exception as err:
-                    told = str(err) if isinstance(err, HeadraceError) else type(err).__name__
-                    if told != traffic.problem:
-                        _log.warning(f"model {name!r} is answered as before: {told}", exc_info=err)
-                    traffic.problem = told
-
-    async def _follow(self, traffic: Traffic, state: State) -> None:
-        split = state.split
-        copied = [] if split.shadow is None else [split.shadow[0]]
-        for version in dict.fromkeys([state.stable, *split.shares, *copied]):
-            if version not in traffic.ready:
-                traffic.ready[version] = await self._open(traffic.model, version)
-        is_other = state.stable != traffic.stable
-        traffic.follow(state)
-        for version in traffic.ready.keys() - {*state.versions, *traffic.named}:
-            self._let_go(traffic, traffic.ready.pop(version))
-        if is_other:
-            self._moved(traffic)
