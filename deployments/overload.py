@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from deployments import metrics
 from deployments.served import Served
-from headrace.errors import HeadraceError, Overloaded
+from headrace.errors import DeadlinePassed, HeadraceError, Overloaded
 from headrace.metrics import CHEAPER_ANSWERS
 from headrace.requests import InferRequest, Ran
 
@@ -13,11 +15,17 @@ async def infer(
     served: Served, cheaper: Served | None, request: InferRequest, deadline: float | None
 ) -> tuple[Served, Ran]:
     """Who answered, and what: the usual version, or the cheaper one when that refuses. If that cannot answer
-    either, the first refusal stands; it knows when there is room again."""
+    either, the first refusal stands; it knows when there is room again.
+
+    A starved machine may make the usual version too slow for any request's timeout: while there is time left,
+    that is a refusal, too.
+    """
+    refusal: HeadraceError
     try:
         return served, await served.infer(request, deadline)
-    except Overloaded as err:
-        if cheaper is None or cheaper is served:
+    except (Overloaded, DeadlinePassed) as err:
+        is_late = deadline is not None and asyncio.get_running_loop().time() >= deadline
+        if cheaper is None or cheaper is served or is_late:
             raise
         refusal = err
     try:

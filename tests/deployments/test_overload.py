@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from deployments.door import LIMIT_HEADER
 from deployments.overload import infer, usual_s
 from deployments.served import Served
 from deployments.traffic import Traffic
-from headrace.errors import EngineFailed, Overloaded, TensorRejected
+from headrace.errors import DeadlinePassed, EngineFailed, Overloaded, TensorRejected
 from headrace.requests import InferRequest
 from tests.deployments.test_served import X, asked, model, runs
 
@@ -45,6 +46,18 @@ async def test_what_it_refuses_the_cheaper_one_answers(usual: Served, cheaper: S
     assert await answer(usual, cheaper, asked()) == ("2", 3.0)
     with pytest.raises(Overloaded):
         await answer(usual, None, asked())
+
+
+async def test_what_takes_the_usual_version_too_long_the_cheaper_one_answers_while_there_is_time(
+    usual: Served, cheaper: Served
+) -> None:
+    fails(usual, DeadlinePassed("such a request takes 3 s by itself"))
+    now = asyncio.get_running_loop().time()
+    served, _ = await infer(usual, cheaper, asked(), now + 60)
+    assert served is cheaper
+    with pytest.raises(DeadlinePassed):
+        await infer(usual, cheaper, asked(), now)
+    assert runs(cheaper) == 1
 
 
 async def test_each_remembers_its_own_answers(usual: Served, cheaper: Served) -> None:

@@ -95,8 +95,8 @@ def test_under_a_flood_a_cheaper_version_answers_what_would_be_refused(server: S
     told = {"alone": figures(alone), model: figures(helped)}
     print(told)
     assert set(helped.status) <= {200, 429, 504}
-    assert told[model]["answered"] > 1.5 * told["alone"]["answered"], told
-    assert told[model]["refused"] < told["alone"]["refused"], told
+    assert told[model]["answered"] > 4 * told["alone"]["answered"], told
+    assert 10 * told[model]["refused"] < told["alone"]["refused"], told
     assert told[model]["P99 ms"] < 1000 * TIMEOUT_S + 500, told
     marks = {(h.get("headrace-variant"), h.get("headrace-version")) for h in helped.headers}
     assert marks == {(None, None), ("cheaper", "2")}
