@@ -25,7 +25,7 @@ class Judged:
 
 def fewest_in_window(allowed: float) -> int:
     """Requests, so that a single bad one is no more than twenty times what is allowed, or one of five."""
-    return max(1, min(5, math.floor(0.05 / allowed)))
+    return 5 if allowed <= 0.01 else max(1, math.floor(0.05 / allowed))
 
 
 def suffering(bad: Array, seen: Array, usual: Array | float) -> Array:
