@@ -32,7 +32,7 @@ TOLERANCE = 0.1
 MAX_DROP = 0.01
 
 _ROUNDING = 1e-9  # of a difference of two accuracies
-_UNITS = {"p50": "ms", "p95": "ms", "throughput": "rows/s", "cost": "CPU s/1,000 rows"}
+_UNITS = {"p50": "ms", "p95": "ms", "throughput": "rows/s", "cost": "s/1,000 rows"}
 
 State = Literal["ok", "worse", "unsure", "unknown"]
 

@@ -142,6 +142,8 @@ class _Match:
                 took_s = time.monotonic() - began
                 if not tasks or took_s >= self.left_s * (_LONGEST if looks_bad else _USUAL):
                     break
+                if not looks_bad and any(verdict.state == "worse" for verdict in verdicts.values()):
+                    break  # what is left will hardly add to it
         self.left_s -= took_s
         for measure, found in pairs.items():
             self.pairs.setdefault(measure, []).extend(found)
