@@ -12,20 +12,21 @@ from ray.serve.config import RequestRouterConfig
 from ray.serve.context import _get_global_client
 
 from deployments.autoscale import gateways_config, replicas_config
-from deployments.gateway import APP_PREFIX, Gateway, app_name, chosen_versions
+from deployments.gateway import Gateway
 from deployments.model import ModelReplica, known_cost
+from deployments.monitor import Monitor
 from deployments.nodes import rooms
 from deployments.pipelines import Step, joined
 from deployments.placement import Need, gateways_per_node, refuse
 from deployments.setup import Setup, gateways_of, instances_of, setup_of
+from deployments.versions import APP_PREFIX, GATEWAY_APP, MONITOR_APP, app_name, chosen_versions
 from deployments.waiting import capacities, telling
 from engines.artifact import Repository
 from engines.cpu import cpu_cores
 from engines.manifest import digest_of
 from headrace.config import Config, load_config
-from headrace.errors import EngineUnavailable
-
-GATEWAY_APP = "headrace"
+from headrace.errors import ArtifactRejected, EngineUnavailable
+from rollout.store import Store
 
 
 def routed_by(path: str) -> RequestRouterConfig:
@@ -36,6 +37,7 @@ def routed_by(path: str) -> RequestRouterConfig:
     return found
 
 
+MONITOR_CPUS = 0.1  # not none: Ray would put it on a head that has no CPUs and cannot read the repository
 _LIKE_TO_LIKE = routed_by("deployments.routing.LikeToLikeRouter")
 _LEAST_BUSY = routed_by("deployments.routing.LeastBusyRouter")
 _LOOK_S = 0.5
@@ -70,15 +72,25 @@ def gateway(config: Config, per_node: int | None = None) -> Application:
     return deployment.bind(_document(config))
 
 
+def monitor(config: Config) -> Application:
+    """The application without a route that drives rollouts, of one process."""
+    deployment = serve.deployment(
+        name="Monitor", num_replicas=1, ray_actor_options={"num_cpus": MONITOR_CPUS}, **_COMMON
+    )
+    return deployment(Monitor).bind(_document(config))
+
+
 def model(config: Config, name: str, version: str) -> Application:
-    """The application without a route that holds one version's replicas (placement "replicas")."""
+    """The application without a route that holds one version's replicas: with placement "replicas", or of a
+    candidate, of which there are as many as gateways where the stable version runs in those."""
     entry = config.models[name]
+    replicas = entry.replicas if entry.placement == "replicas" else config.gateways
     manifest = Repository(Path(config.repository)).manifest(name, version)
-    setup = setup_of(entry, manifest, entry.max_replicas, cpu_cores())
+    setup = setup_of(entry, manifest, instances_of(config, entry), cpu_cores())
     scaling = entry.autoscaling and replicas_config(entry.autoscaling, known_cost(manifest, setup))
     deployment = serve.deployment(
         name="Model",
-        **({"autoscaling_config": scaling} if scaling else {"num_replicas": entry.replicas}),
+        **({"autoscaling_config": scaling} if scaling else {"num_replicas": replicas}),
         ray_actor_options={"num_cpus": setup.threads, "num_gpus": entry.num_gpus},
         request_router_config=_LIKE_TO_LIKE if entry.affinity else _LEAST_BUSY,
         **_COMMON,
@@ -140,13 +152,13 @@ def deploy(config: Config) -> None:
     Applications of a former configuration that are not wanted any more are deleted last.
     """
     config = pinned(config)
-    wanted = {GATEWAY_APP}
+    wanted = {GATEWAY_APP, MONITOR_APP}
     with telling():
         for name, entry in config.models.items():
-            if entry.placement == "replicas":
-                for version in entry.versions:
-                    wanted.add(app_name(name, version))
-                    _run_replicas(model(config, name, version), app_name(name, version))
+            versions = entry.versions if entry.placement == "replicas" else []
+            for version in [*versions, *candidates(config, name)]:
+                wanted.add(app_name(name, version))
+                _run_replicas(model(config, name, version), app_name(name, version))
         per_node = gateways_per_node(config.gateways, capacities(GATEWAY_APP))
         try:
             serve.run(gateway(config, per_node), name=GATEWAY_APP, route_prefix="/")
@@ -155,6 +167,7 @@ def deploy(config: Config) -> None:
                 "the gateways run, but a node's front does not answer; the proxy's log there says why, such "
                 "as a port that somebody else has"
             ) from err
+    _start(monitor(config), MONITOR_APP)
     for name in set(serve.status().applications) - wanted:
         if name.startswith(APP_PREFIX):  # what others run on this cluster is not ours to end
             serve.delete(name)
@@ -166,9 +179,27 @@ def _run_replicas(application: Application, name: str) -> None:
     Serve's own waiting asks HAProxy, too, whose gRPC side is not healthy before an application has a
     route: on a busy machine the first of these would wait for that in vain.
     """
+    _start(application, name)
+    _get_global_client()._wait_for_application_running(name)
+
+
+def start_model(config: Config, name: str, version: str) -> None:
+    """Have the replicas of a version started, not waiting for them."""
+    _start(model(config, name, version), app_name(name, version))
+
+
+def candidates(config: Config, name: str) -> list[str]:
+    """The versions of a model that a rollout or a test has under way besides the stable one."""
+    try:
+        state = Store(Path(config.repository)).read(name)
+    except ArtifactRejected:
+        return []
+    return [] if state is None else list(state.versions[1:])
+
+
+def _start(application: Application, name: str) -> None:
     target = serve.RunTarget(application, name=name, route_prefix=None)
     serve.run_many([target], wait_for_applications_running=False)
-    _get_global_client()._wait_for_application_running(name)
 
 
 def check_size(config: Config, hint: str = "") -> None:
@@ -201,6 +232,11 @@ def gateway_app(args: dict[str, str]) -> Application:
     Models with placement "replicas" need their own applications beside it: `model_app`.
     """
     return gateway(pinned(_named_by(args)))
+
+
+def monitor_app(args: dict[str, str]) -> Application:
+    """Builder for `serve run deployments.app:monitor_app config=FILE`, as "headrace-monitor"."""
+    return monitor(pinned(_named_by(args)))
 
 
 def model_app(args: dict[str, str]) -> Application:

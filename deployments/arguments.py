@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, cast, get_args
 
 import numpy as np
@@ -11,6 +12,24 @@ import numpy as np
 from headrace.errors import CallerError
 from headrace.requests import LOWEST_PRIORITY, CacheMode, InferRequest
 from headrace.tensors import Array
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """Which headers (gRPC: metadata) say who asks; None: none does."""
+
+    tenant: str | None = None
+    caller: str | None = None
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(filter(None, (self.tenant, self.caller)))
+
+    def stamp(self, request: InferRequest, told: Mapping[str, Any]) -> InferRequest:
+        """The request with what the headers say of its sender."""
+        tenant = str(told.get(self.tenant, "")) if self.tenant else ""
+        caller = str(told.get(self.caller, "")) if self.caller else ""
+        return replace(request, tenant=tenant, caller=caller) if tenant or caller else request
 
 
 def request_of(
@@ -22,9 +41,10 @@ def request_of(
     cache: object,
     tenant: object,
     priority: object,
+    caller: object = "",
 ) -> InferRequest:
     """The request that these arguments make; CallerError names the one that is wrong."""
-    for name, value in (("model", model), ("tenant", tenant)):
+    for name, value in (("model", model), ("tenant", tenant), ("caller", caller)):
         if not isinstance(value, str):
             raise CallerError(f"{name} must be a string; got {_shown(value)}")
     if version is not None and not isinstance(version, str):
@@ -40,6 +60,7 @@ def request_of(
         cache=cast(CacheMode, cache),
         tenant=str(tenant),
         priority=_priority(priority),
+        caller=str(caller),
     )
 
 

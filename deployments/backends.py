@@ -120,6 +120,10 @@ class Replicas:
         finally:
             self._waiting.discard(item)  # its caller left, or its deadline passed
 
+    async def reach(self) -> None:
+        """Learn where the replicas are, so that no request has to wait for that."""
+        await self._handle.infer_packed.remote([])
+
     def usual_s(self) -> float:
         if not self._service.can_weigh:
             return 0.0

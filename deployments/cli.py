@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from deployments import baseline_cli, cache_cli, k8s_cli, simulate_cli
+from deployments import baseline_cli, cache_cli, k8s_cli, rollout_cli, simulate_cli
 from headrace.errors import CallerError, ConfigRejected, EngineFailed, GoalMissed, HeadraceError
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 cli.add_typer(baseline_cli.cli, name="baseline")
 cli.add_typer(cache_cli.cli, name="cache")
 cli.add_typer(k8s_cli.cli, name="k8s")
+cli.add_typer(rollout_cli.cli, name="rollout")
+cli.add_typer(rollout_cli.tests, name="ab")
 cli.command()(simulate_cli.simulate)
 console = Console()
 
@@ -344,7 +346,8 @@ def main() -> None:
     try:
         cli()
     except HeadraceError as err:
-        print(f"headrace: {err}", file=sys.stderr)
+        # One that came through a handle is Ray's, too, and tells of its way; its cause is the plain one.
+        print(f"headrace: {getattr(err, 'cause', err)}", file=sys.stderr)
         sys.exit(exit_code(err))
     except KeyboardInterrupt:
         print("headrace: ended", file=sys.stderr)

@@ -4,64 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+import time
+import uuid
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
-from ray import serve
+from ray.serve.handle import DeploymentHandle
 
-from batching.seen import SizesSeen
 from cache.coherence import Coherence
-from cache.halved import Halved
 from cache.memory import MemoryCache
 from cache.redis import RedisCache
 from cache.responses import ResponseCache
 from cache.scope import Scope
 from deployments import cycle, metrics
-from deployments.arguments import request_of
+from deployments.arguments import Headers, request_of
 from deployments.autoscale import told
-from deployments.backends import Backend, Replicas
+from deployments.backends import Replicas
+from deployments.control import Control
 from deployments.door import Door
 from deployments.grpc import GrpcApp, GrpcMethods
 from deployments.http import HttpApp
-from deployments.model import ModelHost
-from deployments.pipelines import Step, joined
+from deployments.monitor import tell
+from deployments.opener import Opener, num_bytes
 from deployments.recorder import Recorder, Row
-from deployments.running import max_calls
-from deployments.served import Served, by, one_after_the_other
-from deployments.setup import Setup, instances_of, queue_share, setup_of
+from deployments.served import Served
+from deployments.shadow import Shadow
+from deployments.traffic import Follower, Traffic
+from deployments.versions import GATEWAY_APP, chosen_versions
 from deployments.watch import settle_memory, watch
-from engines.artifact import Artifact, Repository
-from engines.cpu import cpu_cores
-from headrace.config import Config, ModelConfig, PipelineConfig, with_variables
-from headrace.errors import HeadraceError, NotFound, Overloaded
+from engines.artifact import Repository
+from headrace.config import Config, with_variables
+from headrace.errors import EngineFailed, EngineUnavailable, HeadraceError, NotFound, Overloaded
 from headrace.metrics import CACHE_FAULTS, ERRORS, REQUEST_LATENCY
-from headrace.requests import CacheMode, InferRequest, InferResponse, Ran
-from headrace.tensors import Array, Signature
-
-APP_PREFIX = "headrace:"
-
-
-def _bytes(mib: float) -> int:
-    return int(mib * 2**20)
-
-
-def _seconds(ms: float | None) -> float | None:
-    return None if ms is None else ms / 1000
-
-
-def app_name(model: str, version: str) -> str:
-    """The Serve application that holds the replicas of one model version."""
-    return f"{APP_PREFIX}{model}:{version}"  # no name holds a colon, so no two versions share one
-
-
-def chosen_versions(repository: Repository, model: str, config: ModelConfig) -> list[str]:
-    """The versions to serve, the answering one last; NotFound when the repository lacks one."""
-    there = repository.versions(model)
-    for version in config.versions:
-        if version not in there:
-            raise NotFound(f"model {model!r} has no version {version!r}; there are: {', '.join(there)}")
-    return list(config.versions) or there[-1:]
+from headrace.requests import CacheMode, InferRequest, InferResponse, Ran, Variant
+from headrace.tensors import Array
+from rollout.evidence import Slots
+from rollout.noted import Noted
+from rollout.store import Store
 
 
 class Gateway(GrpcMethods):
@@ -72,31 +52,34 @@ class Gateway(GrpcMethods):
     ) -> None:
         cycle.install()
         self._config = Config.model_validate(config)
-        self.grpc = GrpcApp(self, self._config.limits, self._config.cache.tenant_header)
-        self._models: dict[str, dict[str, Served]] = {}
-        self._memory = MemoryCache(_bytes(self._config.cache.memory_mib))
+        self._headers = Headers(self._config.cache.tenant_header, self._config.rollouts.caller_header)
+        self.grpc = GrpcApp(self, self._config.limits, self._headers)
+        self.id = uuid.uuid4().hex[:12]
+        self._traffics: dict[str, Traffic] = {}
+        self._memory = MemoryCache(num_bytes(self._config.cache.memory_mib))
         self._shared = self._open_shared()
         self._recorder = Recorder()
-        self._hosts: list[ModelHost] = []
-        self._replicas: dict[str, Replicas] = {}  # by application
-        repository = Repository(Path(self._config.repository))
+        self._noted = Noted()
+        self._shadow = Shadow(self._noted)
+        self._background: set[asyncio.Task[None]] = set()
+        self._repository = Repository(Path(self._config.repository))
+        self._opener = Opener(self._config, self._repository, self._memory, self._shared, self._recorder)
         for name, model in self._config.models.items():
-            self._models[name] = {}
-            for version in chosen_versions(repository, name, model):
-                artifact = repository.open(name, version)
-                self._models[name][version] = await self._serve(artifact, model)
-        queues = {
-            (name, v): served.backend
-            for name, all_ in self._models.items()
-            for v, served in all_.items()
-            if served.backend is not None
-        }
-        for name, pipeline in self._config.pipelines.items():
-            served = self._pipeline(name, pipeline)
-            self._models[name] = {served.version: served}
+            versions = chosen_versions(self._repository, name, model)
+            ready = [await self._opener.open(name, version) for version in versions]
+            self._traffics[name] = Traffic(name, ready, self._config.gateways)
+        for name in self._config.pipelines:
+            self._traffics[name] = self._pipeline(name)
+        self.control = Control(self._config, self._repository, self._tell)
+        models = {name: self._traffics[name] for name in self._config.models}
+        self._follower = Follower(
+            Store(self._repository.root), models, self._opener.open_candidate, self._moved, self._let_go
+        )
+        await self._follower.look()
         self._tasks = [
-            asyncio.create_task(metrics.report(queues)),
-            asyncio.create_task(watch(self._hosts)),
+            asyncio.create_task(metrics.report(self._opener.queues)),
+            asyncio.create_task(watch(self._opener.hosts)),
+            asyncio.create_task(self._follower.watch()),
         ]
         if self._shared is not None:
             self._tasks.append(asyncio.create_task(Coherence(self._shared, self._forget).watch()))
@@ -106,11 +89,11 @@ class Gateway(GrpcMethods):
         """Serve awaits this when the replica stops: answer what was accepted, write what is to be kept."""
         for task in self._tasks:
             task.cancel()
-        for versions in self._models.values():
-            await asyncio.gather(*(served.close() for served in versions.values()))
+        await self._shadow.close()
+        await asyncio.gather(*(served.close() for served in self._all_served()))
 
     def __serve_build_asgi_app__(self) -> HttpApp:
-        return HttpApp(self, self._config.limits, self._config.cache.tenant_header)
+        return HttpApp(self, self._config.limits, self._headers)
 
     async def infer(
         self,
@@ -122,16 +105,18 @@ class Gateway(GrpcMethods):
         cache: CacheMode = "use",
         tenant: str = "",
         priority: int = 0,
+        caller: str = "",
     ) -> dict[str, Array]:
         """The output arrays of `model` for `inputs`, by name: arrays in, arrays out, nothing of ours.
 
         `outputs` names the wanted ones (none: all), `timeout_s` is in seconds (0: no limit), `priority`
-        1 goes first and larger numbers later (0: the default level).
+        1 goes first and larger numbers later (0: the default level). `caller` names who asks: during a
+        rollout the same one gets the same version.
 
         Raises the errors of headrace.errors; through a handle they arrive as a RayTaskError
         that is an instance of the original's class, too.
         """
-        request = request_of(model, inputs, version, outputs, timeout_s, cache, tenant, priority)
+        request = request_of(model, inputs, version, outputs, timeout_s, cache, tenant, priority, caller)
         return dict((await self.answer(request)).outputs)
 
     async def answer(self, request: InferRequest) -> InferResponse:
@@ -139,54 +124,113 @@ class Gateway(GrpcMethods):
         loop = asyncio.get_running_loop()
         started = loop.time()
         version = request.version or ""
+        variant: Variant = ""
         try:
-            served = self.find(request.model, request.version)
+            traffic = self._traffic(request.model)
+            served = traffic.choose(request.version, request.caller)
             version = served.version
-            ran = await self._at_the_door(served, request, started)
+            if version != traffic.stable and request.version is None:
+                variant = "candidate"
+            try:
+                ran = await self._ran(traffic, served, request, started)
+            except (EngineFailed, EngineUnavailable) as err:
+                if not variant:
+                    raise
+                self.count_error(err, request.model, version)
+                served, variant = traffic.answering, "fallback"  # no caller is to pay for our trial
+                version = served.version
+                ran = await self._ran(traffic, served, request, started)
         except HeadraceError as err:
             self.count_error(err, request.model, version)
             raise
+        if not variant and (candidate := traffic.chooser.copies_to()) is not None:
+            rules = self._config.models[request.model].answers
+            timeout_s = request.timeout_s or served.timeout_s
+            self._shadow.copy(request, traffic.find(candidate), ran.outputs, timeout_s, rules)
         outputs = {name: ran.outputs[name] for name in request.outputs} if request.outputs else ran.outputs
         metrics.observe(REQUEST_LATENCY, loop.time() - started, (request.model, version))
-        return InferResponse(request.model, version, outputs, request.id, ran.timings)
+        return InferResponse(request.model, version, outputs, request.id, ran.timings, variant)
 
-    async def _at_the_door(self, served: Served, request: InferRequest, started: float) -> Ran:
+    async def _ran(self, traffic: Traffic, served: Served, request: InferRequest, started: float) -> Ran:
+        """What a version answers, noted as evidence for or against it."""
+        begun = asyncio.get_running_loop().time()
+        try:
+            with traffic.using(served):
+                ran = await self._at_the_door(traffic.door_for(request.version), served, request, started)
+        except HeadraceError as err:
+            self._noted.failed(request.model, served.version, time.time(), err)
+            raise
+        took_s = asyncio.get_running_loop().time() - begun
+        self._noted.answered(request.model, served.version, time.time(), took_s, ran, _rows(request))
+        return ran
+
+    async def _at_the_door(self, door: Door, served: Served, request: InferRequest, started: float) -> Ran:
         timeout_s = request.timeout_s or served.timeout_s
-        served.door.came(started, timeout_s)
+        door.came(started, timeout_s)
         try:
             return await served.infer(request, started + timeout_s if timeout_s else None)
         except Overloaded as err:
-            served.door.refused(started, err.retry_after_s, timeout_s)
+            door.refused(started, err.retry_after_s, timeout_s)
             raise
         finally:
-            served.door.left()
+            door.left()
 
     def find(self, model: str, version: str | None = None) -> Served:
-        """The version that answers; NotFound lists what is served."""
-        versions = self._models.get(model)
-        if versions is None:
-            raise NotFound(f"no model {model!r}; served here: {', '.join(sorted(self._models))}")
-        if version is None:
-            return next(reversed(versions.values()))
-        if version not in versions:
-            raise NotFound(f"model {model!r} has no version {version!r}; served here: {', '.join(versions)}")
-        return versions[version]
+        """A version by its name, else the stable one; NotFound lists what is served."""
+        return self._traffic(model).find(version)
+
+    def _traffic(self, model: str) -> Traffic:
+        traffic = self._traffics.get(model)
+        if traffic is None:
+            raise NotFound(f"no model {model!r}; served here: {', '.join(sorted(self._traffics))}")
+        return traffic
+
+    def door_of(self, model: str, version: str | None = None) -> Door:
+        """Where requests for a model come in, or for a version by its name."""
+        return self._traffic(model).door_for(version)
+
+    def turned_away(self, model: str, version: str | None, requests: int) -> None:
+        """So many were refused on their way here, which more replicas would have answered."""
+        self._traffic(model).turned_away(version, requests)
 
     def versions(self, model: str) -> list[str]:
-        self.find(model)
-        return list(self._models[model])
+        return self._traffic(model).versions()
 
     def models(self) -> dict[str, list[str]]:
-        """The served versions of each model, the answering one last."""
-        return {model: list(versions) for model, versions in self._models.items()}
+        """The served versions of each model, the stable one last."""
+        return {model: traffic.versions() for model, traffic in self._traffics.items()}
 
     def setups(self) -> dict[str, dict[str, dict[str, Any]]]:
         """How each served version runs, and where that came from."""
         return {
-            name: {version: served.setup.told() for version, served in versions.items() if served.setup}
-            for name, versions in self._models.items()
-            if name in self._config.models
+            name: {
+                version: served.setup.told()
+                for version, served in self._traffics[name].ready.items()
+                if served.setup
+            }
+            for name in self._config.models
         }
+
+    async def follow(self) -> None:
+        """Look at once what the repository says of versions."""
+        await self._follower.look()
+
+    async def _tell(self) -> None:
+        """Have all gateways look, this one first."""
+        await self.follow()
+        await tell(DeploymentHandle("Gateway", GATEWAY_APP))
+
+    async def seen(self, since: Mapping[str, int]) -> dict[str, Any]:
+        """For the monitor: which states this gateway follows, and what it saw of these models since these
+        seconds."""
+        slots: dict[str, Slots] = {model: self._noted.since(model, second) for model, second in since.items()}
+        states = {name: self._traffics[name].told() for name in self._config.models}
+        told = {"gateway": self.id, "now": time.time(), "states": states, "slots": slots}
+        return {**told, "applications": list(self._opener.replicas)}
+
+    async def rollout(self, action: str, model: str, arguments: Mapping[str, Any] | None = None) -> Any:
+        """What `headrace rollout` and the admin API ask for; see deployments.control."""
+        return await self.control.act(action, model, arguments or {})
 
     def shapes(self, model: str, version: str | None = None) -> list[dict[str, Any]]:
         """The sizes of the requests that this gateway has had computed, each with its count of rows."""
@@ -232,7 +276,7 @@ class Gateway(GrpcMethods):
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """For the models' autoscaling policies; Serve asks twice a second."""
-        reports = {name: backend.report() for name, backend in self._replicas.items()}
+        reports = {name: backend.report() for name, backend in self._opener.replicas.items()}
         return told(reports)
 
     async def record(self, is_on: bool) -> None:
@@ -250,19 +294,15 @@ class Gateway(GrpcMethods):
             memory.drop_all(scope.matches)
 
     def _caches(self) -> list[ResponseCache]:
-        return [
-            served.responses
-            for versions in self._models.values()
-            for served in versions.values()
-            if served.responses is not None
-        ]
+        return [served.responses for served in self._all_served() if served.responses is not None]
 
     def _memories(self) -> list[MemoryCache]:
         """Each once: models share them."""
         return list({id(cache.memory): cache.memory for cache in self._caches()}.values())
 
     def count_error(self, err: HeadraceError, model: str = "", version: str = "") -> None:
-        known = self._models.get(model, {})  # labels stay bounded, whatever callers ask for
+        traffic = self._traffics.get(model)  # labels stay bounded, whatever callers ask for
+        known = traffic.ready if traffic else {}
         labels = (model if known else "", version if version in known else "", err.kind)
         metrics.count(ERRORS, labels)
 
@@ -277,70 +317,58 @@ class Gateway(GrpcMethods):
             on_fault=lambda _: metrics.count(CACHE_FAULTS),
         )
 
-    def _responses(self, entry: ModelConfig | PipelineConfig, signature: Signature) -> ResponseCache | None:
-        cache = self._config.cache
-        if not (cache.enabled and entry.cache):
-            return None
-        own = entry.cache_memory_mib
-        memory = self._memory if own is None else MemoryCache(_bytes(own))
-        halved = Halved(signature) if entry.cache_precision == "fp16" else None
-        shared = None if entry.cache_shared == "never" else self._shared
-        is_always = entry.cache_shared == "always"
-        return ResponseCache(memory, shared, entry.cache_ttl_s or cache.ttl_s, halved, is_always)
+    def _all_served(self) -> list[Served]:
+        return [
+            served
+            for traffic in self._traffics.values()
+            for served in (*traffic.ready.values(), *traffic.leaving)
+        ]
 
-    async def _serve(self, artifact: Artifact, model: ModelConfig) -> Served:
-        """Ready: with placement "inline" its engine is loaded and warm."""
-        setup = setup_of(model, artifact.manifest, instances_of(self._config, model), cpu_cores())
-        engines = model.batching.permits * (model.max_replicas if model.placement == "replicas" else 1)
-        backend = await self._backend(artifact, model, setup)
-        manifest = artifact.manifest
-        return Served(
-            Step(manifest.name, manifest.version, artifact.digest, manifest.signature),
-            manifest.engine,
-            by(backend),
-            self._responses(model, manifest.signature),
-            _seconds(model.timeout_ms),
-            Door(self._config.gateways, 2 * engines, backend.usual_s),  # one in each, one next
-            SizesSeen(),
-            self._recorder,
-            setup,
-            backend,
-        )
+    def _moved(self, traffic: Traffic) -> None:
+        """Another version of a model is the stable one."""
+        if self._config.models[traffic.model].placement == "inline":
+            self._in_background(self._move_in(traffic, traffic.answering))
+        self._join_pipelines(traffic.model)
 
-    def _pipeline(self, name: str, pipeline: PipelineConfig) -> Served:
-        steps = [self.find(step) for step in pipeline.steps]
-        backends = [step.backend for step in steps if step.backend is not None]
-        whole = joined(name, [step.step for step in steps])
-        return Served(
-            whole,
-            "pipeline",
-            one_after_the_other(steps),
-            self._responses(pipeline, whole.signature),
-            _seconds(pipeline.timeout_ms),
-            Door(
-                self._config.gateways,
-                max(step.door.floor for step in steps),
-                lambda: max(backend.usual_s() for backend in backends),
-            ),
-            SizesSeen(),
-            self._recorder,
-            steps=tuple(steps),
-        )
+    async def _move_in(self, traffic: Traffic, served: Served) -> None:
+        """A version that has proved itself on replicas of its own runs in this process from now on."""
+        if not isinstance(served.backend, Replicas):
+            return
+        name = traffic.model
+        here = await self._opener.open(name, served.version)
+        if traffic.ready.get(served.version) is served:
+            traffic.ready[served.version] = here
+            self._let_go(traffic, served)
+            self._join_pipelines(name)
+        else:
+            self._let_go(traffic, here)
 
-    async def _backend(self, artifact: Artifact, model: ModelConfig, setup: Setup) -> Backend:
-        if model.placement == "inline":
-            host = ModelHost(artifact, setup)
-            await host.start()
-            self._hosts.append(host)
-            return host
-        manifest = artifact.manifest
-        name = app_name(manifest.name, manifest.version)
-        backend = self._replicas[name] = Replicas(
-            serve.get_app_handle(name),
-            manifest.signature,
-            setup.batching,
-            max_calls=lambda: max_calls(name),
-            max_pack=2 * setup.batching.max_batch,
-            max_queue=queue_share(model, self._config.gateways),
-        )
-        return backend
+    def _pipeline(self, name: str) -> Traffic:
+        steps = [self.find(step) for step in self._config.pipelines[name].steps]
+        return Traffic(name, [self._opener.pipeline(name, steps)], self._config.gateways)
+
+    def _join_pipelines(self, name: str) -> None:
+        """Pipelines are made of stable versions."""
+        for pipeline, entry in self._config.pipelines.items():
+            if name in entry.steps:
+                former = self._traffics[pipeline]
+                self._traffics[pipeline] = self._pipeline(pipeline)
+                self._let_go(former, former.answering)
+
+    def _let_go(self, traffic: Traffic, served: Served) -> None:
+        """Close it when it has answered what it was asked."""
+        self._in_background(self._closed(traffic, served))
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _closed(self, traffic: Traffic, served: Served) -> None:
+        await traffic.let_go(served)
+        self._opener.closed(served)
+
+
+def _rows(request: InferRequest) -> int:
+    first = next(iter(request.inputs.values()), None)
+    return 1 if first is None or first.ndim == 0 else len(first)

@@ -8,11 +8,12 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 
+from deployments.arguments import Headers
 from deployments.http import LARGE_BYTES
 from headrace import __version__
 from headrace.config import LimitsConfig
@@ -62,10 +63,10 @@ class Context(Protocol):
 class GrpcApp:
     """Answers calls by the gateway; every failure is a status and our message, never an exception."""
 
-    def __init__(self, gateway: Gateway, limits: LimitsConfig, tenant_header: str | None = None) -> None:
+    def __init__(self, gateway: Gateway, limits: LimitsConfig, headers: Headers | None = None) -> None:
         self._gateway = gateway
         self._limits = Limits.from_config(limits)
-        self._tenant_header = tenant_header
+        self._headers = headers or Headers()
 
     async def answer(self, method: str, call: Call, context: Context) -> Message:
         try:
@@ -106,9 +107,8 @@ class GrpcApp:
         except HeadraceError as err:
             self._gateway.count_error(err)
             raise
-        if self._tenant_header is not None:
-            told = dict(context.invocation_metadata() or ())
-            request = replace(request, tenant=str(told.get(self._tenant_header, "")))
+        if self._headers.names:
+            request = self._headers.stamp(request, dict(context.invocation_metadata() or ()))
         response = await self._gateway.answer(request)
         num_bytes = sum(array.nbytes for array in response.outputs.values())
         return Message(await _run(lambda: b"".join(oip.encode(response)), num_bytes))

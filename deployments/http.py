@@ -7,14 +7,16 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from deployments import admin
+from deployments.admin import Admin
+from deployments.arguments import Headers
 from deployments.caller import Caller, ClientLeftError, Receive
 from deployments.door import REFUSED_HEADER, num_refused
 from headrace import __version__
 from headrace.config import LimitsConfig
-from headrace.errors import HeadraceError, NotFound, Overloaded, SlowBody, TooLarge
+from headrace.errors import HeadraceError, NotFound, Overloaded, SlowBody, TooLarge, Unauthorized
 from headrace.requests import InferRequest, InferResponse, Timings
 from protocol import compression, paths, rest
 from protocol.limits import Limits, decompress
@@ -44,11 +46,12 @@ Response = tuple[int, Mapping[str, str], list[bytes | memoryview]]
 class HttpApp:
     """An ASGI application; every caller's mistake is a 4xx with {"error": why and how to mend it}."""
 
-    def __init__(self, gateway: Gateway, limits: LimitsConfig, tenant_header: str | None = None) -> None:
+    def __init__(self, gateway: Gateway, limits: LimitsConfig, headers: Headers | None = None) -> None:
         self._gateway = gateway
         self._limits = Limits.from_config(limits)
-        self._tenant_header = tenant_header
-        self._read_headers = _READ_HEADERS | {(tenant_header or "content-length").encode()}
+        self._headers = headers or Headers()
+        self._admin = Admin(gateway.control)
+        self._read_headers = _READ_HEADERS | {name.encode() for name in self._headers.names}
         self._body_timeout_s = limits.body_timeout_s
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -94,6 +97,8 @@ class HttpApp:
         match route.kind:
             case "infer":
                 return await self._infer(route, scope, caller)
+            case "rollout" | "history":
+                return await self._rollout(route, scope, caller)
             case "live" | "ready":
                 body = rest.health()
             case "model_ready":
@@ -122,8 +127,7 @@ class HttpApp:
             with nullcontext() if caller.has_body else self._coming(route):
                 body = await caller.body(self._limits.body_bytes)
             request, reply = await self._decode(route, headers, body)
-            if self._tenant_header is not None:
-                request = replace(request, tenant=headers.get(self._tenant_header, ""))
+            request = self._headers.stamp(request, headers)
         except HeadraceError as err:
             self._gateway.count_error(err, route.model, route.version or "")
             raise
@@ -139,20 +143,35 @@ class HttpApp:
         else:
             answer_headers, parts = _encode(response, reply, encoding)
         answer_headers |= _timing_headers(response.timings) | self._told_at_the_door(request)
+        if response.variant:
+            answer_headers |= {"headrace-variant": response.variant, "headrace-version": response.version}
         return 200, answer_headers, parts
+
+    async def _rollout(self, route: paths.Route, scope: dict[str, Any], caller: Caller) -> Response:
+        authorization = next((value for key, value in scope["headers"] if key == b"authorization"), b"")
+        try:
+            self._admin.check(authorization.decode("latin-1"))
+            if scope["method"] == "POST":
+                told = await self._admin.write(route.model, await caller.body(admin.BODY_BYTES))
+            else:
+                told = await self._admin.read(route.model, "status" if route.kind == "rollout" else "history")
+        except HeadraceError as err:
+            self._gateway.count_error(err)
+            raise
+        return 200, _JSON, [told]
 
     def _coming(self, route: paths.Route) -> AbstractContextManager[None]:
         try:
-            return self._gateway.find(route.model, route.version).door.coming()
+            return self._gateway.door_of(route.model, route.version).coming()
         except NotFound:  # which is told once the body is read
             return nullcontext()
 
     def _turned_away(self, route: paths.Route, requests: int) -> None:
         with suppress(NotFound):
-            self._gateway.find(route.model, route.version).turned_away(requests)
+            self._gateway.turned_away(route.model, route.version, requests)
 
     def _told_at_the_door(self, request: InferRequest) -> dict[str, str]:
-        door = self._gateway.find(request.model, request.version).door
+        door = self._gateway.door_of(request.model, request.version)
         return door.headers(asyncio.get_running_loop().time())
 
     async def _decode(
@@ -190,7 +209,9 @@ def _error_headers(err: HeadraceError) -> dict[str, str]:
     headers = dict(_JSON)
     if isinstance(err, Overloaded):
         headers["retry-after"] = str(max(1, math.ceil(err.retry_after_s)))  # whole seconds, by HTTP
-    if isinstance(err, SlowBody | TooLarge):
+    if isinstance(err, Unauthorized):
+        headers["www-authenticate"] = "Bearer"
+    if isinstance(err, SlowBody | TooLarge | Unauthorized):
         headers["connection"] = "close"  # the rest of the body is not read
     return headers
 

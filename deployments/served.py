@@ -92,6 +92,12 @@ class Served:
         for step in self.steps:
             step.turned_away(requests)
 
+    def usual_s(self) -> float:
+        """What one more usual request adds to the wait when many wait; 0 as long as nobody knows."""
+        if self.backend is not None:
+            return self.backend.usual_s()
+        return max((step.usual_s() for step in self.steps), default=0.0)
+
     async def close(self) -> None:
         if self.backend is not None:
             await self.backend.close()

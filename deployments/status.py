@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from deployments.app import GATEWAY_APP
 from deployments.cluster import NotAdmitted, addresses, connect, listening
+from deployments.versions import GATEWAY_APP
 from deployments.waiting import waits
 from headrace.errors import EngineUnavailable
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from batching.learn import learn_buckets
 from batching.seen import merged
 from batching.shapes import elements
-from deployments.gateway import chosen_versions
 from deployments.status import served
+from deployments.versions import chosen_versions
 from engines.artifact import Artifact, Repository
 from engines.cpu import cpu_cores, cpu_model
 from engines.manifest import Machine

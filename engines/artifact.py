@@ -95,6 +95,11 @@ class Repository:
             raise NotFound(f"model '{name}' has no version {version[:64]!r}; it has: {', '.join(versions)}")
         return _read_manifest(self.root / name / version, name, version)
 
+    def describe(self, name: str, version: str) -> Artifact:
+        """A version as its manifest tells it: for who hands requests on to those that have opened it."""
+        manifest = self.manifest(name, version)
+        return Artifact(self.root / name / version, manifest, digest_of(manifest))
+
     def set_tuned(self, artifact: Artifact, tuned: Tuned) -> Artifact:
         """The same version, its manifest replaced by one rename: how it runs, not what it answers, so the
         digest stays. ArtifactRejected when it cannot be written."""

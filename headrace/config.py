@@ -111,6 +111,23 @@ class _Answers(_Part):
     timeout_ms: float | None = Field(default=None, gt=0)  # of requests that bring none
 
 
+class AnswerConfig(_Part):
+    """How an output of two versions is compared, or an answer with the truth."""
+
+    # top1: the largest of each row is the same; cosine: each row points the same way; close: the numbers are
+    # near; equal: they are the same
+    rule: Literal["top1", "cosine", "close", "equal"]
+    # None: as rollout/compare.py has it. top1: a lead of so much of the row's range is a tie; cosine: 1 minus
+    # the least; close: the norm of the differences over that of the numbers
+    tolerance: float | None = Field(default=None, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _equal_is_exact(self) -> AnswerConfig:
+        if self.rule == "equal" and self.tolerance:
+            raise ValueError(f'rule "equal" has no tolerance; got {self.tolerance:g}')
+        return self
+
+
 class AutoscalingConfig(_Part):
     """As many replicas as answer what is asked within the objective, and no more than that takes."""
 
@@ -142,6 +159,7 @@ class ModelConfig(_Answers):
     affinity: bool = False  # like requests meet on one replica until it is busy
     num_gpus: float = Field(default=0.0, ge=0)  # of each replica
     threads: int = Field(default=1, ge=1, le=256)  # of each engine; not given: as tuned, else 1
+    answers: dict[str, AnswerConfig] = {}  # how answers of two versions are compared, by output
     run_code: bool = False  # engine "python" runs the code in the artifact: only if you trust its source
     batching: BatchingConfig = BatchingConfig()
 
@@ -170,6 +188,13 @@ class PipelineConfig(_Answers):
     steps: list[Name] = Field(min_length=2)  # keys of `models`; the last one's outputs are the answer
 
 
+class RolloutsConfig(_Part):
+    """Of all models; what a single rollout is to do is said when it starts."""
+
+    # The header (gRPC: metadata) that names a caller, who then gets the same version again and again
+    caller_header: str | None = Field(default="headrace-caller", pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+
+
 class Config(_Part):
     repository: str = "models"
     gateways: int = Field(default=2, ge=1, le=1000)  # gateway replicas; not given: as tuned, else 2
@@ -177,6 +202,7 @@ class Config(_Part):
     grpc: GrpcConfig | None = None  # None: no gRPC; `grpc: {}` is port 9000
     limits: LimitsConfig = LimitsConfig()
     cache: CacheConfig = CacheConfig()
+    rollouts: RolloutsConfig = RolloutsConfig()
     models: dict[Name, ModelConfig] = Field(min_length=1)
     pipelines: dict[Name, PipelineConfig] = {}
 

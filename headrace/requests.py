@@ -16,6 +16,9 @@ LOWEST_PRIORITY = 2**31 - 1
 # Where an answer came from: computed now, an in-process hit, a shared hit, or another
 # request's computation of the same key that was already under way.
 Tier = Literal["off", "miss", "memory", "redis", "flight"]
+# Which of several versions answered, where that is not simply the stable one: one that is being tried, or the
+# stable one, after that had failed.
+Variant = Literal["", "candidate", "fallback"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class InferRequest:
     cache: CacheMode = "use"
     tenant: str = ""
     priority: int = 0  # 1 goes first, larger numbers later; 0 is the default level
+    caller: str = ""  # who asks: during a rollout or a test the same caller gets the same version
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +73,4 @@ class InferResponse:
     outputs: TensorMap
     id: str = ""
     timings: Timings = Timings()
+    variant: Variant = ""

@@ -11,6 +11,16 @@ _MIDDLE = 2 / (_GROWTH + 1)  # of a bin, relative to its upper edge
 _LEAST = 1e-9  # all below it, zero included, is one bin
 
 
+def bin_of(value: float) -> int:
+    """The number of the bin that holds `value`."""
+    return math.ceil(math.log(value if value > _LEAST else _LEAST) * _PER_LOG)
+
+
+def value_of(number: int) -> float:
+    """What stands for all values of a bin: its middle."""
+    return _MIDDLE * _GROWTH**number
+
+
 class Sketch:
     """How many numbers there were in each bin. Bin i holds those above 1.02 ** (i - 1), up to 1.02 ** i.
 
@@ -23,7 +33,7 @@ class Sketch:
         self.bins = {} if bins is None else bins
 
     def add(self, value: float) -> None:
-        number = math.ceil(math.log(value if value > _LEAST else _LEAST) * _PER_LOG)
+        number = bin_of(value)
         self.bins[number] = self.bins.get(number, 0) + 1
 
     def merge(self, other: Sketch) -> None:
@@ -40,12 +50,12 @@ class Sketch:
         for number in sorted(self.bins):
             left -= self.bins[number]
             if left <= 0:
-                return _MIDDLE * _GROWTH**number
+                return value_of(number)
         return math.nan
 
     def num_above(self, value: float) -> int:
         """How many are above `value`, those of its own bin left out."""
-        limit = math.ceil(math.log(max(value, _LEAST)) * _PER_LOG)
+        limit = bin_of(value)
         return sum(count for number, count in self.bins.items() if number > limit)
 
     def __eq__(self, other: object) -> bool:

@@ -14,6 +14,7 @@ from engines.artifact import Artifact
 from engines.base import Engine
 from engines.manifest import SessionOptions, digest_of
 from headrace.errors import ConfigRejected
+from headrace.likeness import cosine
 from headrace.tensors import Array, Signature, TensorMap
 from optimize.progress import Line
 from optimize.recipe import Recipe
@@ -208,7 +209,7 @@ def accuracy(engine: Engine, recipe: Recipe, line: Line) -> float:
 def agreement(original: Engine, candidate: Engine, examples: Sequence[TensorMap]) -> tuple[float, float]:
     """Mean and least cosine between the outputs of two engines, one row at a time."""
     pairs = ((original.run(inputs), candidate.run(inputs)) for inputs in examples)
-    return _summary([_cosine(_flat(first), _flat(second)) for first, second in pairs])
+    return _summary([cosine(_flat(first), _flat(second)) for first, second in pairs])
 
 
 def padded_agreement(
@@ -222,9 +223,7 @@ def padded_agreement(
     cosines: list[float] = []
     for start in range(0, len(examples), _TOGETHER):
         chosen = examples[start : start + _TOGETHER]
-        cosines += [
-            _cosine(alone, padded) for alone, padded in _alone_and_padded(original, candidate, chosen)
-        ]
+        cosines += [cosine(alone, padded) for alone, padded in _alone_and_padded(original, candidate, chosen)]
     return _summary(cosines)
 
 
@@ -275,11 +274,6 @@ def _flat(outputs: Mapping[str, Array]) -> Array:
     """All numbers of an answer in one row; text outputs are left out."""
     numbers = [array.ravel().astype(np.float64) for array in outputs.values() if array.dtype != object]
     return np.concatenate(numbers) if numbers else np.empty(0)
-
-
-def _cosine(first: Array, second: Array) -> float:
-    scale = float(np.linalg.norm(first) * np.linalg.norm(second))
-    return float(first @ second) / scale if scale else float(np.array_equal(first, second))
 
 
 def _summary(cosines: Sequence[float]) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from headrace.likeness import cosine
 from headrace.tensors import Array, TensorMap
 from optimize.calibrate import Statistics
 from optimize.progress import Line
@@ -31,7 +32,7 @@ class Reference:
         """1 - cosine, the mean over inputs."""
         found = _outputs(graph, self._rows)
         return float(
-            np.mean([1 - _cosine(first, second) for first, second in zip(self._wanted, found, strict=True)])
+            np.mean([1 - cosine(first, second) for first, second in zip(self._wanted, found, strict=True)])
         )
 
 
@@ -69,11 +70,6 @@ def _outputs(graph: Path, rows: Sequence[TensorMap]) -> list[Array]:
     session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     answers = (session.run(None, dict(row)) for row in rows)
     return [np.concatenate([part.ravel().astype(np.float64) for part in answer]) for answer in answers]
-
-
-def _cosine(first: Array, second: Array) -> float:
-    scale = float(np.linalg.norm(first) * np.linalg.norm(second))
-    return float(first @ second) / scale if scale else float(np.array_equal(first, second))
 
 
 def least(errors: Mapping[str, float]) -> str:

@@ -11,10 +11,12 @@ from headrace.config import check_name
 from headrace.errors import MethodNotAllowed, NotFound
 from protocol.limits import shown
 
-Kind = Literal["server", "live", "ready", "model", "model_ready", "infer"]
+Kind = Literal["server", "live", "ready", "model", "model_ready", "infer", "rollout", "history"]
 
 _FIXED: dict[str, Kind] = {"/v2": "server", "/v2/health/live": "live", "/v2/health/ready": "ready"}
 _ACTIONS: dict[tuple[str, ...], Kind] = {(): "model", ("ready",): "model_ready", ("infer",): "infer"}
+_METHODS: dict[Kind, tuple[str, ...]] = {"infer": ("POST",), "rollout": ("GET", "POST")}  # others: GET
+_ADMIN: dict[tuple[str, ...], Kind] = {("rollout",): "rollout", ("rollout", "history"): "history"}
 _KNOWN = (
     "/v2, /v2/health/live, /v2/health/ready, /v2/models/NAME[/versions/VERSION], "
     "and that with /ready or /infer"
@@ -37,9 +39,9 @@ def parse_path(method: str, path: str) -> Route:
     system. NotFound for any other path, MethodNotAllowed for a known path with a wrong method.
     """
     route = _route(path)
-    wanted = "POST" if route.kind == "infer" else "GET"
-    if method != wanted:
-        raise MethodNotAllowed(f"{shown(path)} takes {wanted}; got {shown(method)}")
+    wanted = _METHODS.get(route.kind, ("GET",))
+    if method not in wanted:
+        raise MethodNotAllowed(f"{shown(path)} takes {' or '.join(wanted)}; got {shown(method)}")
     return route
 
 
@@ -53,6 +55,8 @@ def _route(path: str) -> Route:
             return Route(_ACTIONS[tuple(action)], _name("model", model), _name("version", version))
         case ["", "v2", "models", model, *action] if tuple(action) in _ACTIONS:
             return Route(_ACTIONS[tuple(action)], _name("model", model))
+        case ["", "v2", "admin", "models", model, *action] if tuple(action) in _ADMIN:
+            return Route(_ADMIN[tuple(action)], _name("model", model))
     raise NotFound(f"no such path {shown(path)}; known are {_KNOWN}")
 
 

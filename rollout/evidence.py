@@ -66,10 +66,11 @@ def merge_into(slots: Slots, others: Mapping[int, Mapping[str, Slot]]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The same second of both versions."""
+    """The same second of both versions, or several seconds as one (`rollout.blocks.condense`)."""
 
     stable: Slot
     candidate: Slot
+    seconds: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from deployments.gateway import app_name
 from deployments.k8s import pods
 from deployments.k8s.network import HEAD, RAY_NODE, WORKER
 from deployments.k8s.options import Options
 from deployments.k8s.plan import Plan
 from deployments.k8s.pods import Document
+from deployments.versions import app_name
 from headrace.metrics import (
     AUTOSCALING_FAULTS,
     CACHE_FAULTS,

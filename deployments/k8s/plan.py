@@ -131,7 +131,7 @@ def _pinned(name: str, entry: ModelConfig, repository: Repository | None, root: 
                 "newest; allowed: the versions to serve, the answering one last"
             )
         return entry
-    from deployments.gateway import chosen_versions
+    from deployments.versions import chosen_versions
 
     return entry.model_copy(update={"versions": chosen_versions(repository, name, entry)})
 

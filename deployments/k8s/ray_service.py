@@ -208,7 +208,7 @@ def _template(plan: Plan, options: Options, component: str, container: Document)
             "containers": [container],
             "volumes": [
                 {"name": "config", "configMap": {"name": f"{options.name}-config"}},
-                pods.models_volume(options, read_only=True),
+                pods.models_volume(options, read_only=False),
                 pods.empty("shared-mem", f"{pods.SHARED_MEMORY_GIB}Gi", in_memory=True),
                 pods.empty("tmp", "10Gi"),
                 pods.empty("haproxy", "64Mi"),
@@ -234,7 +234,7 @@ def _container(plan: Plan, image: str, node: Node, name: str, ports: dict[str, i
         "securityContext": pods.container_security(),
         "volumeMounts": [
             pods.mount("config", CONFIG_FOLDER, read_only=True),
-            pods.mount("models", REPOSITORY, read_only=True),
+            pods.mount("models", REPOSITORY),  # rollouts are written there
             pods.mount("shared-mem", pods.SHARED_MEMORY),
             pods.mount("tmp", pods.TMP),
             pods.mount("haproxy", HAPROXY_FOLDER),

@@ -13,14 +13,14 @@ _WAIT_S = 180  # a node looks for changes of a ConfigMap about once a minute
 
 
 def serve_config(config: Config, path: str, *, keep_off_gpus: bool = False) -> dict[str, Any]:
-    """What runs of a pinned configuration that each node has as the file `path`: the gateways at "/", and an
-    application without a route for each version with placement "replicas".
+    """What runs of a pinned configuration that each node has as the file `path`: the gateways at "/", what
+    drives rollouts, and an application without a route for each version with placement "replicas".
 
     `keep_off_gpus`: what needs no GPU asks for CPU_NODE, so that it takes no CPU from a model that does.
     """
-    from deployments.app import GATEWAY_APP
-    from deployments.gateway import app_name
+    from deployments.app import MONITOR_CPUS
     from deployments.grpc import SERVICER
+    from deployments.versions import GATEWAY_APP, MONITOR_APP, app_name
 
     gateway: dict[str, Any] = {
         "name": GATEWAY_APP,
@@ -30,7 +30,15 @@ def serve_config(config: Config, path: str, *, keep_off_gpus: bool = False) -> d
     }
     if keep_off_gpus:
         gateway["deployments"] = [_on_cpu_nodes("Gateway", 1)]
-    applications = [gateway]
+    monitor: dict[str, Any] = {
+        "name": MONITOR_APP,
+        "route_prefix": None,
+        "import_path": "deployments.app:monitor_app",
+        "args": {"config": path, "wait_s": str(_WAIT_S)},
+    }
+    if keep_off_gpus:
+        monitor["deployments"] = [_on_cpu_nodes("Monitor", MONITOR_CPUS)]
+    applications = [gateway, monitor]
     for name, entry in config.models.items():
         if entry.placement != "replicas":
             continue
@@ -53,7 +61,7 @@ def serve_config(config: Config, path: str, *, keep_off_gpus: bool = False) -> d
     return document | {"applications": applications}
 
 
-def _on_cpu_nodes(deployment: str, cpus: int) -> dict[str, Any]:
+def _on_cpu_nodes(deployment: str, cpus: float) -> dict[str, Any]:
     return {
         "name": deployment,
         "ray_actor_options": {"num_cpus": cpus, "resources": {CPU_NODE: cpus}},

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 
@@ -27,14 +25,18 @@ class OneModel:
         self.door.came(0.0, 2.0)
         self.door.left()
         self.refused: list[int] = []
+        self.control = None
 
-    def find(self, model: str, version: str | None = None) -> Any:
+    def door_of(self, model: str, version: str | None = None) -> Door:
         if model != "model":
             raise NotFound("no such model")
-        return SimpleNamespace(door=self.door, turned_away=self.refused.append)
+        return self.door
+
+    def turned_away(self, model: str, version: str | None, requests: int) -> None:
+        self.refused.append(requests)
 
     async def answer(self, request: InferRequest) -> InferResponse:
-        self.find(request.model)
+        self.door_of(request.model)
         return InferResponse("model", "1", request.inputs)
 
     def count_error(self, *_: object) -> None:

@@ -1,0 +1,119 @@
+"""A server with versions of a model, a constant load on it, and a rollout that is watched from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from benchmarks import digit_versions
+from benchmarks.digit_versions import MODEL
+from deployments.open_loop import OpenLoad, open_loop
+from deployments.ports import free_ports
+from deployments.serving import Server, serving
+from deployments.versions import GATEWAY_APP
+from engines.artifact import Repository
+from headrace.config import parse_config
+
+_LOOK_S = 0.05
+_PATIENCE_S = 30.0
+
+
+@contextmanager
+def digits_server(root: Path, **model: Any) -> Iterator[Server]:
+    """Two gateways before the digits' version 1, on replicas unless told otherwise."""
+    if not (root / MODEL).is_dir():
+        digit_versions.publish_versions(Repository(root))
+    (port,) = free_ports(1)
+    entry = {"versions": ["1"], "placement": "replicas", "replicas": 1, "run_code": True, **model}
+    document = {"repository": str(root), "http": {"port": port}, "gateways": 2, "models": {MODEL: entry}}
+    with serving(parse_config(document)) as server:
+        yield server
+
+
+def act(action: str, model: str = MODEL, **arguments: Any) -> Any:
+    """What the command asks for, on the cluster that this process is connected to. An error
+    is the plain one."""
+    from ray import serve
+    from ray.exceptions import RayTaskError
+
+    handle = serve.get_app_handle(GATEWAY_APP)
+    try:
+        return handle.rollout.remote(action, model, arguments).result(timeout_s=_PATIENCE_S)
+    except RayTaskError as err:
+        raise err.cause from None
+
+
+@dataclass(slots=True)
+class Sent:
+    """A load in the background: what came back is there at its end."""
+
+    thread: threading.Thread
+    began: float  # Unix time
+    found: list[OpenLoad] = field(default_factory=list)
+
+    def result(self) -> OpenLoad:
+        self.thread.join()
+        return self.found[0]
+
+
+def send(server: Server, rate_per_s: float, seconds: float, seed: int = 0) -> Sent:
+    """Pictures of digits at a constant rate (a Poisson process), answers' headers kept."""
+    requests = digit_versions.requests(int(rate_per_s * seconds), seed)
+    sent: Sent
+
+    def run() -> None:
+        port = server.config.http.port
+        found = asyncio.run(
+            open_loop("127.0.0.1", port, requests, rate_per_s, seed=seed, connections=16, keep_headers=True)
+        )
+        sent.found.append(found)
+
+    sent = Sent(threading.Thread(target=run), time.time())
+    sent.thread.start()
+    return sent
+
+
+def watch(seconds: float, is_over: Callable[[Mapping[str, Any]], bool]) -> list[tuple[float, dict[str, Any]]]:
+    """Each state of the rollout that was seen, with its time, until it is over or the time is."""
+    seen: list[tuple[float, dict[str, Any]]] = []
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        state = act("status")
+        if not seen or state["revision"] != seen[-1][1]["revision"]:
+            seen.append((time.time(), state))
+        if is_over(state):
+            break
+        time.sleep(_LOOK_S)
+    return seen
+
+
+def processes(title: str) -> set[int]:
+    """The ids of Ray's processes with this title, such as ServeReplica:headrace:Gateway."""
+    found = psutil.process_iter(["cmdline"])
+    return {process.pid for process in found if f"ray::{title}" in " ".join(process.info["cmdline"] or ())}
+
+
+def kill(title: str) -> None:
+    """One of them, at once."""
+    psutil.Process(min(processes(title))).kill()
+
+
+def is_done(state: Mapping[str, Any]) -> bool:
+    return state["rollout"] is None
+
+
+def answered_by(load: OpenLoad) -> Mapping[str, int]:
+    """How many answers each kind of version gave: "" is the stable one."""
+    kinds, counts = np.unique(
+        [header.get("headrace-variant", "") for header in load.headers], return_counts=True
+    )
+    return dict(zip(kinds.tolist(), counts.tolist(), strict=True))

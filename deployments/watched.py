@@ -1,0 +1,130 @@
+"""What the monitor knows about one model's rollout or test."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from deployments.applications import Health
+from deployments.versions import app_name
+from rollout.decide import Decision
+from rollout.evidence import Slot, together
+from rollout.gather import Gathered
+from rollout.state import State
+from rollout.store import Stamp
+
+_QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+
+
+class Watched:
+    """It can be learnt again from the repository and the gateways."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.stamp: Stamp | None = None
+        self.state: State | None = None
+        self.is_settled = False  # no application is there that is not wanted
+        self.problem = ""  # why nothing is decided now
+        self.gathered = Gathered()
+        self._decision: Decision | None = None
+        self._totals: Mapping[str, Slot] = {}
+        self._series: Mapping[str, list[Slot]] = {}  # of a test: by variant and second
+        self._ill_since: float | None = None
+        self._taken_at: float | None = None
+
+    def begin(self, state: State, before_s: int) -> int:
+        """The first second of evidence that is not known yet."""
+        under_way = state.rollout or state.trial
+        assert under_way is not None
+        if self.gathered.is_about(under_way.id):
+            return self.gathered.begin(under_way.id, 0)
+        self._decision, self._totals, self._ill_since, self._taken_at = None, {}, None, None
+        self._series = {}
+        return self.gathered.begin(under_way.id, int(under_way.began) - before_s)
+
+    def take(self, seen: list[dict[str, Any]], running: Mapping[str, int]) -> None:
+        """What the gateways tell, and how many replicas there are."""
+        now = time.time()
+        self.gathered.take({told["gateway"]: (told["now"], told["slots"][self.model]) for told in seen}, now)
+        if self._taken_at is not None:
+            self.gathered.count_replicas(running, now, now - self._taken_at)
+        self._taken_at = now
+
+    def decided(self, decision: Decision, totals: Mapping[str, Slot]) -> None:
+        self._decision, self._totals = decision, totals
+
+    def compare(self, state: State, settle_s: float) -> None:
+        """What the variants of a test have done so far."""
+        assert state.trial is not None
+        since, until = state.trial.since + settle_s, self.gathered.until
+        seconds = [at for at in sorted(self.gathered.slots) if since <= at and at + 1 <= until]
+        self._series = {
+            version: [self.gathered.slots[at].get(version) or Slot() for at in seconds]
+            for version in state.trial.variants
+        }
+        self._totals = {version: together(series) for version, series in self._series.items()}
+
+    def figures(self, candidate: str) -> dict[str, float]:
+        """For the history: what each guard read, and of how many requests."""
+        assert self._decision is not None
+        read = {reading.guard: reading.value for reading in self._decision.readings}
+        total = self._totals[candidate]
+        counts = {"requests": total.requests, "copies": total.compared}
+        return {key: float(value) for key, value in (read | counts).items() if value is not None}
+
+    def given_up(self, ill: Mapping[str, str], health: Mapping[str, Health], patience_s: float) -> str:
+        """Why a candidate must be; "" as long as it need not. The stable version never is."""
+        assert self.state is not None
+        others = {version: why for version, why in ill.items() if version != self.state.stable}
+        for version in others:
+            app = health.get(app_name(self.model, version))
+            if app is not None and app.has_failed:
+                return f"version {version!r} cannot be loaded: {app.words}"
+        if not others:
+            self._ill_since = None
+            return ""
+        now = time.time()
+        self._ill_since = self._ill_since or now
+        if now - self._ill_since < patience_s:
+            return ""
+        version, why = next(iter(others.items()))
+        return f"version {version!r} has not been ready for {patience_s:g} s: {why}"
+
+    def view(self) -> dict[str, Any]:
+        """Plain data for whoever asks."""
+        decision = self._decision
+        return {
+            "problem": self.problem,
+            "action": None if decision is None else decision.action,
+            "why": "" if decision is None else decision.why,
+            "guards": [] if decision is None else [asdict(reading) for reading in decision.readings],
+            "versions": {version: told_of(slot) for version, slot in self._totals.items()},
+        }
+
+
+def told_of(slot: Slot) -> dict[str, float | None]:
+    """The figures of a version in a step; seconds, and shares from 0 to 1. None: nothing to tell it by."""
+
+    def share(part: float, whole: float) -> float | None:
+        return part / whole if whole else None
+
+    latency = {
+        name: slot.latency.quantile(q) if slot.latency.bins else None for name, q in _QUANTILES.items()
+    }
+    return {
+        "requests": slot.requests,
+        "errors": share(slot.errors, slot.requests),
+        **latency,
+        "hits": share(slot.hits, slot.requests),
+        "replica_s_per_1000": share(1000 * slot.replica_s, slot.requests),
+        "engine_s_per_1000": share(1000 * slot.engine_s, slot.requests - slot.hits),
+        "copies": slot.copies,
+        "copy_errors": share(slot.copy_errors, slot.copies),
+        "drift": share(slot.differing, slot.compared),
+        "top1": share(slot.compared - slot.flipped, slot.compared),
+        "cosine": share(slot.compared - slot.distance, slot.compared),
+        "judged": slot.judged,
+        "accuracy": share(slot.right, slot.judged),
+    }
