@@ -119,7 +119,7 @@ class _Match:
 
     def run(self, wanted: Sequence[Measure]) -> dict[Measure, Verdict]:
         """What pairs of two new processes say of the measures that are wanted (none named: of all)."""
-        pairs: dict[Measure, list[Pair]] = {}
+        pairs: dict[Measure, list[Pair]] = {measure: [] for measure in wanted}  # a P95 may get none
         tasks: list[Calls | Order] = [*self.work.calls(_COMPARED_BATCHES), self.work.order]
         if wanted:
             tasks = [task for task in tasks if not set(wanted).isdisjoint(_measures(task))]
