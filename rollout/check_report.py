@@ -67,7 +67,8 @@ def baseline_table(baseline: Baseline) -> Table:
         told = f"{entry.median_ms:.3g} ms, P95 {entry.p95_ms:.3g} ms"
         table.add_row(f"latency, {shape}", told)
     full, known = baseline.throughput, baseline.accuracy
-    table.add_row("throughput", f"{_number(full.rows_per_s)} rows/s, {baseline.threads} threads")
+    threads = f"{baseline.threads} thread" + ("s" if baseline.threads > 1 else "")
+    table.add_row("throughput", f"{_number(full.rows_per_s)} rows/s, {threads}")
     cost = f"{full.engine_s_per_1000:.3g} s of an engine, {full.cpu_s_per_1000:.3g} s of CPUs"
     table.add_row("1,000 rows cost", cost)
     table.add_row("size", f"{baseline.size_bytes / 1e6:.3g} MB")
