@@ -92,7 +92,7 @@ def check(
     """Run an old and a new version in turns on this machine, and fail when the new one is worse beyond noise.
 
     Both run in the set-up of the new one, in processes of their own. Worse is what new processes find again.
-    Exit status: 0 no worse, 2 wrong use, 3 worse.
+    Exit status: 0 no worse, 2 wrong use, 3 worse, 4 an engine failed.
     """
     from deployments.terminal import bars
     from engines.artifact import Repository

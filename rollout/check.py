@@ -25,14 +25,14 @@ from rollout.baseline import Accuracy, Baseline, Latency, Throughput, choose_old
 from rollout.fingerprint import differences, fingerprint, fingerprint_of
 from rollout.store import Store, stable_of
 from rollout.turns import Compared, Side, Timings, compare, measure_alone
-from rollout.workload import Kind, Measure, Workload, workload
+from rollout.workload import NEEDED, Kind, Measure, Workload, workload
 
 SECONDS = 30.0
 TOLERANCE = 0.1
 MAX_DROP = 0.01
 
 _ROUNDING = 1e-9  # of a difference of two accuracies
-_UNITS = {"p50": "ms", "p95": "ms", "throughput": "rows/s", "cost": "CPU s/1,000 rows"}
+_UNITS = {"p50": "ms", "least": "ms", "p95": "ms", "throughput": "rows/s", "cost": "s/1,000 rows"}
 
 State = Literal["ok", "worse", "unsure", "unknown"]
 
@@ -71,8 +71,8 @@ class Check:
 
     @property
     def unsure(self) -> list[Row]:
-        """Those that more time would make clear; a P95 is not waited for."""
-        return [row for row in self.rows if row.state == "unsure" and row.kind != "p95"]
+        """Those that more time would make clear, as far as they are waited for."""
+        return [row for row in self.rows if row.state == "unsure" and row.kind in NEEDED]
 
 
 def answering(repository: Repository, model: str) -> str:
@@ -138,15 +138,15 @@ def check(
     baseline = read_baseline(repository, old)
     shapes = seen or _shapes(new, old, baseline)
     work = workload(new.manifest, shapes, cpu_cores())
-    found = compare(
-        Side(old), Side(new, python), work, seconds=seconds, tolerance=tolerance, progress=progress, seed=seed
-    )
     notes, recorded = _recorded(baseline, old, work)
     if python is not None:
         notes += [
             f"environment of the new one: {told}"
             for told in differences(fingerprint(), fingerprint_of(python))
         ]
+    found = compare(
+        Side(old), Side(new, python), work, seconds=seconds, tolerance=tolerance, progress=progress, seed=seed
+    )
     before, after = (_known_accuracy(repository, artifact, recipe, progress) for artifact in (old, new))
     rows = [
         *_speed_rows(found, recorded),

@@ -12,6 +12,7 @@ from rollout.check import Check, Row
 if TYPE_CHECKING:
     from rich.table import Table
 
+_WHOLE = 1000  # from here on without decimals
 _STYLES = {"worse": "bold red", "unsure": "yellow", "unknown": "dim", "ok": ""}
 
 
@@ -22,28 +23,13 @@ def check_table(found: Check) -> Table:
 
     has_recorded = any(row.recorded is not None for row in found.rows)
     table = Table(title=f"{found.model}: version {found.new} against {found.old}", box=box.SIMPLE_HEAD)
-    table.add_column("figure", no_wrap=True)
-    for name in (
-        "old",
-        "new",
-        "unit",
-        "new/old",
-        "pairs",
-        "outcome",
-        *(["recorded"] if has_recorded else []),
-    ):
-        table.add_column(name, justify="left" if name in ("unit", "outcome") else "right", no_wrap=True)
+    table.add_column("figure")
+    for name in ("old", "new", *(["recorded"] if has_recorded else []), "new/old", "outcome"):
+        table.add_column(name, justify="left" if name == "outcome" else "right", no_wrap=True)
     for row in found.rows:
-        cells = [
-            _number(row.old),
-            _number(row.new),
-            row.unit,
-            _change(row),
-            str(row.num_pairs or ""),
-            row.state,
-        ]
-        recorded = [_number(row.recorded)] if has_recorded else []
-        table.add_row(row.name, *cells, *recorded, style=_STYLES[row.state])
+        told = [row.old, row.new, *([row.recorded] if has_recorded else [])]
+        name = f"{row.name}, {row.unit}" if row.unit else row.name
+        table.add_row(name, *map(_number, told), _change(row), row.state, style=_STYLES[row.state])
     return table
 
 
@@ -81,7 +67,8 @@ def baseline_table(baseline: Baseline) -> Table:
         told = f"{entry.median_ms:.3g} ms, P95 {entry.p95_ms:.3g} ms"
         table.add_row(f"latency, {shape}", told)
     full, known = baseline.throughput, baseline.accuracy
-    table.add_row("throughput", f"{full.rows_per_s:.4g} rows/s, {baseline.threads} threads")
+    threads = f"{baseline.threads} thread" + ("s" if baseline.threads > 1 else "")
+    table.add_row("throughput", f"{_number(full.rows_per_s)} rows/s, {threads}")
     cost = f"{full.engine_s_per_1000:.3g} s of an engine, {full.cpu_s_per_1000:.3g} s of CPUs"
     table.add_row("1,000 rows cost", cost)
     table.add_row("size", f"{baseline.size_bytes / 1e6:.3g} MB")
@@ -94,7 +81,9 @@ def baseline_table(baseline: Baseline) -> Table:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= _WHOLE else f"{value:.3g}"
 
 
 def _change(row: Row) -> str:

@@ -74,7 +74,8 @@ def combine(runs: Sequence[Mapping[Key, Verdict]]) -> dict[Key, Verdict]:
             state = "worse"
         elif states.count("ok") > states.count("worse"):
             state = "ok"
-        decisive = [verdict for verdict in told if verdict.state == state] or told
+        seen = [verdict for verdict in told if verdict.num_pairs] or told
+        decisive = [verdict for verdict in seen if verdict.state == state] or seen
         found[name] = Verdict(
             state,
             median(verdict.ratio for verdict in decisive),

@@ -17,8 +17,9 @@ from optimize.instance import Calls, Instance, Order
 from optimize.progress import Line, Progress
 from optimize.saturate import Ran
 from rollout.paired import Verdict, combine, judge, suspects
-from rollout.workload import FULL_TURN_S, Measure, Workload, measures_of
+from rollout.workload import FULL_TURN_S, NEEDED, Kind, Measure, Workload, latency_of
 
+_CALLS: tuple[Kind, ...] = ("p50", "least", "p95")
 _FULL = (Measure("throughput"), Measure("cost"))
 _COMPARED_BATCHES = (1, 8)  # what lies between them follows them
 _NEEDED_FOR_P95 = 20  # calls
@@ -69,7 +70,7 @@ def measure_alone(side: Side, work: Workload, seconds: float, progress: Progress
         while len(found.full) < _LEAST_ROUNDS or time.monotonic() < until:
             for each in calls:
                 timed = engine.time(each).calls_s
-                found.calls.setdefault(measures_of(each)[0], []).extend(timed)
+                found.calls.setdefault(latency_of("p50", each), []).extend(timed)
             found.full.append(engine.run(work.order, FULL_TURN_S))
             line.advance()
     line.finish()
@@ -118,11 +119,11 @@ class _Match:
 
     def run(self, wanted: Sequence[Measure]) -> dict[Measure, Verdict]:
         """What pairs of two new processes say of the measures that are wanted (none named: of all)."""
-        pairs: dict[Measure, list[Pair]] = {}
+        pairs: dict[Measure, list[Pair]] = {measure: [] for measure in wanted}  # a P95 may get none
         tasks: list[Calls | Order] = [*self.work.calls(_COMPARED_BATCHES), self.work.order]
         if wanted:
             tasks = [task for task in tasks if not set(wanted).isdisjoint(_measures(task))]
-        num_measures = len(wanted) or 2 * len(tasks)
+        num_measures = len(wanted) or sum(len(_measures(task)) for task in tasks)
         with ExitStack() as stack:
             engines = [stack.enter_context(Instance(side.artifact, side.python)) for side in self.sides]
             _load(engines, self.work)
@@ -142,6 +143,8 @@ class _Match:
                 took_s = time.monotonic() - began
                 if not tasks or took_s >= self.left_s * (_LONGEST if looks_bad else _USUAL):
                     break
+                if not looks_bad and any(verdict.state == "worse" for verdict in verdicts.values()):
+                    break  # what is left will hardly add to it
         self.left_s -= took_s
         for measure, found in pairs.items():
             self.pairs.setdefault(measure, []).extend(found)
@@ -172,24 +175,24 @@ def _load(engines: Sequence[Instance], work: Workload) -> None:
         engine.hear(work.order.until)
 
 
-def _measures(task: Calls | Order) -> tuple[Measure, Measure]:
-    return measures_of(task) if isinstance(task, Calls) else _FULL
+def _measures(task: Calls | Order) -> tuple[Measure, ...]:
+    return tuple(latency_of(kind, task) for kind in _CALLS) if isinstance(task, Calls) else _FULL
 
 
 def _turn(engine: Instance, task: Calls | Order) -> dict[Measure, float]:
-    first, second = _measures(task)
     if isinstance(task, Order):
         ran = engine.run(task, FULL_TURN_S)
-        return {first: ran.seconds / ran.rows, second: max(ran.cpu_s, _CLOCK_S) / ran.rows}
+        told = ran.seconds / ran.rows, max(ran.cpu_s, _CLOCK_S) / ran.rows
+        return dict(zip(_FULL, told, strict=True))
     calls_s = engine.time(task).calls_s
-    found = {first: median(calls_s)}
+    found = {latency_of("p50", task): median(calls_s), latency_of("least", task): min(calls_s)}
     if len(calls_s) >= _NEEDED_FOR_P95:
-        found[second] = float(np.percentile(calls_s, 95))
+        found[latency_of("p95", task)] = float(np.percentile(calls_s, 95))
     return found
 
 
 def _is_open(measure: Measure, verdict: Verdict, wanted: Sequence[Measure]) -> bool:
-    """A P95 is hardly ever clear on a busy machine, so it is not waited for unless it looks bad."""
+    """What is hardly ever clear on a busy machine is not waited for unless it looks bad."""
     if verdict.state != "unsure":
         return False
-    return bool(wanted) or measure.kind != "p95" or verdict.evidence >= _PROMISING
+    return bool(wanted) or measure.kind in NEEDED or verdict.evidence >= _PROMISING

@@ -22,7 +22,8 @@ FULL_TURN_S = 0.025  # of an engine that always has more to do
 _WAITING = 64  # requests in its queue
 _DRAWN = 256
 
-Kind = Literal["p50", "p95", "throughput", "cost"]
+Kind = Literal["p50", "least", "p95", "throughput", "cost"]
+NEEDED: frozenset[str] = frozenset({"p50", "throughput", "cost"})  # the others are evidence, never waited for
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Measure:
     def __str__(self) -> str:
         names = {
             "p50": "median latency",
+            "least": "fastest call",
             "p95": "P95 latency",
             "throughput": "throughput",
             "cost": "CPU cost",
@@ -93,10 +95,9 @@ def workload(manifest: Manifest, seen: Sequence[Seen], cores: int) -> Workload:
     )
 
 
-def measures_of(calls: Calls) -> tuple[Measure, Measure]:
-    """Median and P95 of such calls."""
-    sizes = tuple(calls.sizes.items())
-    return Measure("p50", calls.batch, sizes), Measure("p95", calls.batch, sizes)
+def latency_of(kind: Kind, calls: Calls) -> Measure:
+    """A figure of such calls."""
+    return Measure(kind, calls.batch, tuple(calls.sizes.items()))
 
 
 def _spread(seen: Sequence[Seen], signature: Signature) -> tuple[Sizes, ...]:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from benchmarks.baselines import MODEL, PRESENT, network, publish_builds
 from engines.artifact import Repository
-from headrace.errors import ArtifactRejected, CallerError, ConfigRejected, NotFound
+from headrace.errors import ArtifactRejected, CallerError, ConfigRejected, EngineUnavailable, NotFound
 from headrace.tensors import Signature, TensorSpec
 from optimize.recipe import Recipe, recipe_of
 from rollout import state as states
@@ -137,6 +137,8 @@ def test_a_recipe_judges_both(builds: Repository) -> None:
 def test_another_interpreter_runs_the_new_side(builds: Repository) -> None:
     found = check(builds, MODEL, PRESENT, seconds=QUICK_S, python=Path(sys.executable))
     assert not found.regressions
+    with pytest.raises(EngineUnavailable, match="nowhere of the other environment"):
+        check(builds, MODEL, PRESENT, python=Path("nowhere"))
     with pytest.raises(ConfigRejected, match="leave out --recipe, or --python"):
         check(builds, MODEL, PRESENT, python=Path(sys.executable), recipe=recipe_with(0.5))
 

@@ -137,6 +137,13 @@ def test_the_ratio_is_that_of_the_runs_that_decided() -> None:
     assert combine([{"a": verdict("worse", 9.0)}, *[{"a": verdict("ok", 1.0)}] * 2])["a"].ratio == 1.0
 
 
+def test_a_run_without_a_pair_counts_as_a_run_and_changes_no_ratio() -> None:
+    nothing = judge([], TOLERANCE)
+    runs = [{"a": verdict("worse", 1.4)}, {"a": nothing}, {"a": nothing}]
+    assert suspects(runs) == []
+    assert (combine(runs)["a"].state, combine(runs)["a"].ratio) == ("unsure", 1.4)
+
+
 def test_new_processes_decide_about_what_was_worse_once_and_three_are_enough() -> None:
     first = {"a": verdict("worse"), "b": verdict("ok"), "c": verdict("unsure")}
     assert suspects([first]) == ["a"]

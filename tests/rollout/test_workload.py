@@ -8,7 +8,7 @@ import pytest
 
 from engines.manifest import Machine, Manifest, Tuned
 from headrace.tensors import Signature, TensorSpec
-from rollout.workload import Measure, measures_of, workload
+from rollout.workload import Measure, latency_of, workload
 from tests.onnx_models import publish_all
 
 SEEN = [({"length": length}, 1) for length in (30, 3, 9, 12, 50)]
@@ -75,8 +75,7 @@ def test_a_measure_says_of_what_it_is(manifest: Manifest) -> None:
         (1, 50),
         (8, 50),
     ]
-    assert [str(measure) for measure in measures_of(calls[1])] == [
-        "median latency, batch 8, length 3",
-        "P95 latency, batch 8, length 3",
-    ]
+    assert str(latency_of("p50", calls[1])) == "median latency, batch 8, length 3"
+    assert str(latency_of("least", calls[0])) == "fastest call, batch 1, length 3"
+    assert str(latency_of("p95", calls[1])) == "P95 latency, batch 8, length 3"
     assert str(Measure("cost")) == "CPU cost"
