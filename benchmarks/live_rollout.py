@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from headrace.config import parse_config
 
 _LOOK_S = 0.05
 _PATIENCE_S = 30.0
+_PIECE_S = 5.0
 
 
 @contextmanager
@@ -52,34 +53,63 @@ def act(action: str, model: str = MODEL, **arguments: Any) -> Any:
         raise err.cause from None
 
 
-@dataclass(slots=True)
 class Sent:
-    """A load in the background: what came back is there at its end."""
+    """Pictures of digits in the background at a constant mean rate (a Poisson process), answers' headers
+    kept: for so many seconds, or in pieces of so many until it is stopped."""
 
-    thread: threading.Thread
-    began: float  # Unix time
-    found: list[OpenLoad] = field(default_factory=list)
+    def __init__(
+        self, server: Server, rate_per_s: float, seconds: float, seed: int, is_endless: bool
+    ) -> None:
+        self._port = server.config.http.port
+        self._rate_per_s = rate_per_s
+        self._requests = digit_versions.requests(int(rate_per_s * seconds), seed)
+        self._seed = seed
+        self._is_last = threading.Event()
+        if not is_endless:
+            self._is_last.set()
+        self._found: list[OpenLoad] = []
+        self.began = time.time()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        is_over = False
+        while not is_over:
+            is_over = self._is_last.is_set()
+            late_s = time.time() - self.began
+            load = asyncio.run(self._piece(self._seed + len(self._found)))
+            self._found.append(replace(load, intended=load.intended + late_s, left=load.left + late_s))
+
+    async def _piece(self, seed: int) -> OpenLoad:
+        return await open_loop(
+            "127.0.0.1",
+            self._port,
+            self._requests,
+            self._rate_per_s,
+            seed=seed,
+            connections=16,
+            keep_headers=True,
+        )
 
     def result(self) -> OpenLoad:
-        self.thread.join()
-        return self.found[0]
+        """What came back, at the end of the piece under way."""
+        self._is_last.set()
+        self._thread.join()
+        joined = {
+            name: np.concatenate([getattr(load, name) for load in self._found])
+            for name in ("intended", "left", "latency", "status")
+        }
+        return OpenLoad(**joined, headers=[header for load in self._found for header in load.headers])
 
 
 def send(server: Server, rate_per_s: float, seconds: float, seed: int = 0) -> Sent:
-    """Pictures of digits at a constant rate (a Poisson process), answers' headers kept."""
-    requests = digit_versions.requests(int(rate_per_s * seconds), seed)
-    sent: Sent
+    """A load of so many seconds."""
+    return Sent(server, rate_per_s, seconds, seed, is_endless=False)
 
-    def run() -> None:
-        port = server.config.http.port
-        found = asyncio.run(
-            open_loop("127.0.0.1", port, requests, rate_per_s, seed=seed, connections=16, keep_headers=True)
-        )
-        sent.found.append(found)
 
-    sent = Sent(threading.Thread(target=run), time.time())
-    sent.thread.start()
-    return sent
+def keep_sending(server: Server, rate_per_s: float, seed: int = 0) -> Sent:
+    """A load until its result is asked for."""
+    return Sent(server, rate_per_s, _PIECE_S, seed, is_endless=True)
 
 
 def watch(seconds: float, is_over: Callable[[Mapping[str, Any]], bool]) -> list[tuple[float, dict[str, Any]]]:

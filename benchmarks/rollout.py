@@ -2,8 +2,8 @@
 
     python -m benchmarks.rollout [--quick] [--only PART] --json FILE
 
-The versions are those of `benchmarks.digit_versions`, each on a replica of its own behind two gateways. Requests
-leave at constant mean rate from a client of open loop, whatever becomes of them.
+The versions are those of `benchmarks.digit_versions`, each on a replica of its own behind two gateways.
+Requests leave at a constant mean rate from an open-loop client, whatever becomes of them.
 """
 
 from __future__ import annotations
@@ -20,11 +20,22 @@ import numpy as np
 
 from benchmarks import baselines
 from benchmarks.figures import Figure, arguments, finish
-from benchmarks.live_rollout import act, answered_by, digits_server, is_done, kill, send, watch
+from benchmarks.live_rollout import (
+    Sent,
+    act,
+    answered_by,
+    digits_server,
+    is_done,
+    keep_sending,
+    kill,
+    send,
+    watch,
+)
 from deployments.open_loop import OpenLoad
 from deployments.serving import Server
 from headrace.tensors import Array
 
+UNCHANGED = 50  # checks
 RATE = 100.0  # requests a second: half of what a replica can do
 PARTS = ("good", "bad", "kills", "back", "baseline")
 _PLAN: Mapping[str, Any] = {"interval_s": 3, "min_sample": 40, "soak_s": 3}
@@ -50,7 +61,10 @@ def main() -> int:
                         found, details[part] = _RUN[part](server, options.quick)
                         figures += found
         if "baseline" in parts:
-            figures += baselines.figures(Path(folder), quick=options.quick)
+            repository = baselines.publish_builds(Path(folder) / "builds")
+            unchanged = baselines.checks(repository, baselines.COPY, 2 if options.quick else UNCHANGED)
+            slowed = baselines.checks(repository, baselines.SLOWED, 2 if options.quick else 10)
+            figures += baselines.figures(unchanged, slowed)
     return finish(figures, options.json, details)
 
 
@@ -62,7 +76,7 @@ def good(server: Server, quick: bool) -> tuple[list[Figure], Any]:
     seconds: list[float] = []
     for number in range(count):
         quiet.append(send(server, RATE, 8, seed=2 * number).result())
-        sent = send(server, RATE, 30, seed=2 * number + 1)
+        sent = keep_sending(server, RATE, seed=2 * number + 1)
         _start(_other(), steps=[5, 25, 50, 100])
         before = act("status")["stable"]
         seen = watch(90, is_done)
@@ -89,7 +103,7 @@ def bad(server: Server, quick: bool) -> tuple[list[Figure], Any]:
     figures: list[Figure] = []
     share, sample = 0.1, 100
     for version in ("fails", "slow"):
-        sent = send(server, RATE, 50)
+        sent = keep_sending(server, RATE)
         _start(version, steps=[100 * share, 100], min_sample=sample)
         seen = watch(80, is_done)
         load = sent.result()
@@ -97,14 +111,20 @@ def bad(server: Server, quick: bool) -> tuple[list[Figure], Any]:
         ended = seen[-1][1]["history"][-1]
         print(f"{version}: {ended['what']} at {len(candidate)} requests: {ended['why']}; {_words(load)}")
         late = _at(ended) - candidate[sample - 1] if len(candidate) >= sample else 0.0
+        exposure = _exposure(load, sent, seen, share)
         figures += [
             Figure(f"{version}: rolled back", float(ended["what"] == "rolled_back"), "", ">= 1"),
             Figure(f"{version}: rolled back after its minimum sample", late, "s", "<= 30"),
-            Figure(f"{version}: its requests / the canary's share", _exposure(load, sent.began, seen, share), "", "<= 1"),
+            Figure(
+                f"{version}: its requests / the canary's share",
+                _exposure(load, sent, seen, share),
+                "",
+                "<= 1",
+            ),
             Figure(f"{version}: requests that it got", len(candidate), "requests"),
             Figure(f"{version}: failed requests of callers", load.num_failed, "requests"),
         ]
-    sent = send(server, RATE, 60)
+    sent = keep_sending(server, RATE)
     copied = 300
     _start("flips", steps=[10, 100], shadow=50.0, guards=["drift<=0.01"], min_sample=copied)
     seen = watch(90, is_done)
@@ -117,7 +137,12 @@ def bad(server: Server, quick: bool) -> tuple[list[Figure], Any]:
     return [
         *figures,
         Figure("flips: rolled back", float(ended["what"] == "rolled_back"), "", ">= 1"),
-        Figure("flips: rolled back after its minimum sample of copies", max(0.0, _at(ended) - sampled), "s", "<= 30"),
+        Figure(
+            "flips: rolled back after its minimum sample of copies",
+            max(0.0, _at(ended) - sampled),
+            "s",
+            "<= 30",
+        ),
         Figure("flips: answers that callers got of it", exposed, "requests", "<= 0"),
         Figure("flips: failed requests of callers", load.num_failed, "requests"),
     ], None
@@ -127,10 +152,10 @@ def kills(server: Server, quick: bool) -> tuple[list[Figure], Any]:
     """What drives a rollout is killed in its middle."""
     figures = []
     for name, title in _KILLED.items():
-        sent = send(server, RATE, 45)
+        sent = keep_sending(server, RATE)
         other, stable = _other(), act("status")["stable"]
         _start(other, steps=[20, 60, 100])
-        watch(40, lambda state: state["split"].get(other) == 0.2)
+        _reach(other, 0.2)
         kill(title)
         seen = watch(90, is_done)
         load = sent.result()
@@ -155,7 +180,7 @@ def back(server: Server, quick: bool) -> tuple[list[Figure], Any]:
     for number in range(2 if quick else 10):
         other = _other()
         _start(other, steps=[50, 100], min_sample=1_000_000, guards=[])
-        watch(40, lambda state: state["split"].get(other) == 0.5)  # noqa: B023 - called at once
+        _reach(other, 0.5)
         sent = send(server, RATE, 4, seed=number)
         time.sleep(2)
         asked = time.time()
@@ -177,20 +202,24 @@ def _start(version: str, **plan: Any) -> None:
     act("start", to=version, **{**_PLAN, **plan})
 
 
+def _reach(version: str, share: float) -> None:
+    watch(40, lambda state: state["split"].get(version) == share)
+
+
 def _times(load: OpenLoad, began: float, kinds: Sequence[str]) -> Array:
     """When the requests that such versions answered were to leave, as Unix time."""
     is_so = np.array([header.get("headrace-variant", "") in kinds for header in load.headers])
     return np.sort(load.intended[is_so]) + began
 
 
-def _exposure(load: OpenLoad, began: float, seen: Sequence[tuple[float, Any]], share: float) -> float:
+def _exposure(load: OpenLoad, sent: Sent, seen: Sequence[tuple[float, Any]], share: float) -> float:
     """The candidate's part of the requests of its first step, over its share; one request for each gateway is
     left out, since shares of few requests are rounded."""
     since = next(at for at, state in seen if state["split"].get(state["rollout"]["candidate"]) == share)
     until = seen[-1][0]
-    sent = load.intended + began
-    num_all = int(((sent >= since - 0.5) & (sent <= until)).sum())
-    exposed = len(_times(load, began, ("candidate", "fallback")))
+    left = load.intended + sent.began
+    num_all = int(((left >= since - 0.5) & (left <= until)).sum())
+    exposed = len(_times(load, sent.began, ("candidate", "fallback")))
     return max(0.0, (exposed - _GATEWAYS) / (share * num_all))
 
 
@@ -217,7 +246,8 @@ def _failed(loads: Sequence[OpenLoad]) -> int:
 def _words(load: OpenLoad) -> str:
     return (
         f"{load.num_failed} of {len(load.status)} failed, P50 {load.percentile_ms(50):.1f} ms, "
-        f"P99 {load.percentile_ms(99):.1f} ms, client late by {load.late_ms(99):.1f} ms (P99), {dict(answered_by(load))}"
+        f"P99 {load.percentile_ms(99):.1f} ms, "
+        f"client late by {load.late_ms(99):.1f} ms (P99), {dict(answered_by(load))}"
     )
 
 

@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from deployments import audit_cli, cache_cli, k8s_cli, rollout_cli, simulate_cli
+from deployments import audit_cli, baseline_cli, cache_cli, k8s_cli, rollout_cli, simulate_cli
 from headrace.errors import CallerError, ConfigRejected, EngineFailed, GoalMissed, HeadraceError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from headrace.config import Config
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+cli.add_typer(baseline_cli.cli, name="baseline")
 cli.add_typer(cache_cli.cli, name="cache")
 cli.add_typer(k8s_cli.cli, name="k8s")
 cli.add_typer(rollout_cli.cli, name="rollout")

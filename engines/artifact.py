@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, Literal
 
 from engines.cpu import cpu_flags
 from engines.manifest import (
+    BASELINE,
     MANIFEST,
     BatchLatency,
     FileEntry,
@@ -37,6 +38,7 @@ from headrace.tensors import Signature
 
 _CHUNK = 1 << 20  # bytes
 _MANIFEST_LIMIT = 4 << 20  # bytes
+_BASELINE_LIMIT = 4 << 20  # bytes
 _DIGITS = re.compile(r"(\d+)")
 
 
@@ -102,16 +104,22 @@ class Repository:
         """The same version, its manifest replaced by one rename: how it runs, not what it answers, so the
         digest stays. ArtifactRejected when it cannot be written."""
         manifest = artifact.manifest.model_copy(update={"tuned": tuned})
-        try:
-            with _folder_beside(artifact.folder) as folder:
-                _write(folder / MANIFEST, manifest.model_dump_json(indent=2).encode())
-                (folder / MANIFEST).replace(artifact.folder / MANIFEST)
-                _sync_folder(artifact.folder)
-        except OSError as err:
-            raise ArtifactRejected(
-                f"the manifest of '{manifest.name}/{manifest.version}' cannot be written: {err.strerror}"
-            ) from err
+        _replace(artifact, MANIFEST, manifest.model_dump_json(indent=2).encode(), "the manifest")
         return Artifact(artifact.folder, manifest, artifact.digest)
+
+    def set_baseline(self, artifact: Artifact, data: bytes) -> None:
+        """What was measured of a version, kept with it and replaced by one rename; ArtifactRejected when it
+        cannot be written."""
+        _replace(artifact, BASELINE, data, "the baseline")
+
+    def baseline(self, name: str, version: str) -> bytes | None:
+        """What `set_baseline` has kept, unread; None when nothing was. ArtifactRejected when it is no
+        ordinary file, or too large."""
+        manifest = self.manifest(name, version)
+        path = self.root / name / manifest.version / BASELINE
+        if not (path.exists() or path.is_symlink()):  # a link to nothing is no baseline, and refused
+            return None
+        return _read_limited(path, _BASELINE_LIMIT)
 
     def publish(
         self,
@@ -193,11 +201,7 @@ def unpublished(
 
 
 def _read_manifest(folder: Path, name: str, version: str) -> Manifest:
-    with _open_regular(folder / MANIFEST) as stream:
-        data = stream.read(_MANIFEST_LIMIT + 1)
-    if len(data) > _MANIFEST_LIMIT:
-        raise ArtifactRejected(f"{MANIFEST} is larger than {_MANIFEST_LIMIT} bytes")
-    manifest = parse_manifest(data)
+    manifest = parse_manifest(_read_limited(folder / MANIFEST, _MANIFEST_LIMIT))
     if (manifest.name, manifest.version) != (name, version):
         raise ArtifactRejected(
             f"{MANIFEST} in '{name}/{version}' is that of '{manifest.name}/{manifest.version}'"
@@ -205,9 +209,31 @@ def _read_manifest(folder: Path, name: str, version: str) -> Manifest:
     return manifest
 
 
+def _read_limited(path: Path, limit: int) -> bytes:
+    with _open_regular(path) as stream:
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise ArtifactRejected(f"{path.name} is larger than {limit} bytes")
+    return data
+
+
+def _replace(artifact: Artifact, file: str, data: bytes, what: str) -> None:
+    """A file of a published version, by one rename."""
+    manifest = artifact.manifest
+    try:
+        with _folder_beside(artifact.folder) as folder:
+            _write(folder / file, data)
+            (folder / file).replace(artifact.folder / file)
+            _sync_folder(artifact.folder)
+    except OSError as err:
+        raise ArtifactRejected(
+            f"{what} of '{manifest.name}/{manifest.version}' cannot be written: {err.strerror}"
+        ) from err
+
+
 def _verify(folder: Path, manifest: Manifest) -> None:
-    """Every file that the manifest names, whole and unchanged, and no other."""
-    present = {entry.name for entry in os.scandir(folder)} - {MANIFEST}
+    """Every file that the manifest names, whole and unchanged, and no other but the baseline."""
+    present = {entry.name for entry in os.scandir(folder)} - {MANIFEST, BASELINE}
     if extra := sorted(present - manifest.files.keys()):
         raise ArtifactRejected(f"file {extra[0]!r} is not in the manifest")
     for file, entry in manifest.files.items():

@@ -15,6 +15,7 @@ from headrace.errors import ArtifactRejected, HeadraceError
 from headrace.tensors import Signature
 
 MANIFEST = "manifest.json"
+BASELINE = "baseline.json"  # what was measured of a version, beside its manifest and in none
 REPORTS = frozenset({"report.json", "report.html"})  # they tell of a model and change no answer
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
@@ -110,7 +111,7 @@ class Manifest(_Part):
 
 def check_file_name(file: str) -> str:
     """The name of a file inside a version, unchanged; ValueError when it is not a plain name."""
-    if not _FILE_NAME.fullmatch(file) or file == MANIFEST:
+    if not _FILE_NAME.fullmatch(file) or file in (MANIFEST, BASELINE):
         raise ValueError(f"{file[:80]!r} is not a plain file name that a version may hold")
     return file
 

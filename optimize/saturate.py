@@ -23,6 +23,7 @@ class Ran:
     useful: int  # elements
     elements: int  # padding included
     seconds: float
+    cpu_s: float = 0.0  # of all threads of this process
 
 
 def saturate(
@@ -43,6 +44,7 @@ def saturate(
     sizes = {id(inputs): signature.check(inputs) for inputs in requests}
     coming = itertools.cycle(requests)
     rows = batches = useful = elements = 0
+    cpu_before_s = time.process_time()
     started = now = clock()
     while not batches or now < until:
         for inputs in itertools.islice(coming, waiting - len(queue)):
@@ -59,4 +61,4 @@ def saturate(
         rows, batches = rows + first.rows, batches + 1
         useful, elements = useful + first.useful, elements + first.elements
         now = clock()
-    return Ran(rows, batches, useful, elements, now - started)
+    return Ran(rows, batches, useful, elements, now - started, time.process_time() - cpu_before_s)

@@ -138,15 +138,16 @@ def test_what_cannot_be_is_refused_and_nothing_has_changed(
 
 
 def test_a_second_rollout_is_refused_while_one_runs(server: Server, stable: str) -> None:
-    act("start", to="1", guards=[], **QUICK)
+    act("start", to="1" if stable != "1" else "2", guards=[], **QUICK)
     with pytest.raises(Conflict, match="is under way"):
         act("start", to="slow", guards=[], **QUICK)
     act("rollback")
 
 
 def test_a_rollback_is_in_force_everywhere_within_a_second(server: Server, stable: str) -> None:
-    act("start", to="1", guards=[], **{**QUICK, "steps": [50, 100], "min_sample": 100_000})
-    watch(30, lambda state: state["split"].get("1") == 0.5)
+    other = "1" if stable != "1" else "2"
+    act("start", to=other, guards=[], **{**QUICK, "steps": [50, 100], "min_sample": 100_000})
+    watch(30, lambda state: state["split"].get(other) == 0.5)
     sent = send(server, RATE, 8)
     time.sleep(4)
     act("rollback")

@@ -85,7 +85,8 @@ def test_a_version_under_another_name_is_refused(repository, publish):
 
 
 @pytest.mark.parametrize(
-    "file", ["../up.onnx", "/abs.onnx", "a/b.onnx", "a\\b.onnx", "..", ".dot", "", "manifest.json"]
+    "file",
+    ["../up.onnx", "/abs.onnx", "a/b.onnx", "a\\b.onnx", "..", ".dot", "", "manifest.json", "baseline.json"],
 )
 def test_only_plain_file_names_are_published(publish, graph_bytes, file):
     with pytest.raises(ArtifactRejected, match="plain file name"):
@@ -224,3 +225,39 @@ def test_a_set_up_that_cannot_be_written_is_told(repository, publish):
     with pytest.raises(ArtifactRejected, match="the manifest of 'text/1' cannot be written"):
         repository.set_tuned(published, tuned(1))
     assert sorted(path.name for path in published.folder.parent.iterdir()) == ["1"]
+
+
+def test_a_baseline_is_kept_with_the_version_and_changes_no_answer(repository, publish):
+    published = publish()
+    assert repository.baseline("text", "1") is None
+    for data in (b"first", b"second"):
+        repository.set_baseline(published, data)
+        assert repository.baseline("text", "1") == data
+        assert repository.open("text", "1") == published
+    assert sorted(path.name for path in published.folder.parent.iterdir()) == ["1"]
+
+
+def test_no_other_file_may_stand_beside_the_manifest(repository, publish):
+    published = publish()
+    repository.set_baseline(published, b"{}")
+    (published.folder / "baseline.json.new").write_bytes(b"{}")
+    with pytest.raises(ArtifactRejected, match=r"'baseline\.json\.new' is not in the manifest"):
+        repository.open("text", "1")
+
+
+def test_a_baseline_that_is_a_link_or_too_large_is_refused(repository, publish, tmp_path):
+    published = publish()
+    path = published.folder / "baseline.json"
+    path.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ArtifactRejected, match=r"'baseline\.json' cannot be read"):
+        repository.baseline("text", "1")
+    path.unlink()
+    path.write_bytes(b" " * (5 << 20))
+    with pytest.raises(ArtifactRejected, match="larger than"):
+        repository.baseline("text", "1")
+
+
+def test_a_baseline_of_no_version_is_not_found(repository, publish):
+    publish()
+    with pytest.raises(NotFound, match="no version '7'"):
+        repository.baseline("text", "7")
