@@ -14,21 +14,24 @@ from typing import TYPE_CHECKING, Any
 from deployments import audit_metrics
 from deployments.audit_metrics import Look
 from deployments.versions import chosen_versions
-from engines.artifact import Repository
+from engines.artifact import Artifact, Repository
 from engines.cpu import cpu_cores, cpu_flags
 from engines.load import REQUIREMENTS
+from engines.manifest import Manifest, digest_of
 from headrace.config import Config, ModelConfig, load_config, parse_config
 from headrace.errors import ArtifactRejected, ConfigRejected, EngineUnavailable, NotFound
+from rollout.baseline import read_baseline
 from rollout.evidence import together
-from rollout.facts import Baseline, Facts, Here, Judged, Memory, ModelFacts
+from rollout.facts import Facts, Here, Judged, Memory, ModelFacts, Recorded
+from rollout.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
 
 _PATIENCE_S = 70.0
 _JUDGED_S = 300  # that gateways keep
-_REPORT, _BASELINE = "report.json", "baseline.json"
-_LARGEST = 4 << 20  # bytes of either
+_REPORT = "report.json"
+_LARGEST = 4 << 20  # bytes of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,35 +111,35 @@ def _model(repository: Repository, name: str, entry: ModelConfig, unknown: list[
                 others.append(repository.manifest(name, other))
         except ArtifactRejected as err:
             unknown.append(f"{name}/{other}: {err}")
-    folder = repository.root / name / version
+    manifest = repository.manifest(name, version)
     return ModelFacts(
         entry,
-        repository.manifest(name, version),
+        manifest,
         tuple(others),
-        command=str(_document(folder / _REPORT).get("command", "")),
-        baseline=_baseline(folder / _BASELINE, f"{name}/{version}", unknown),
+        command=str(_document(repository.root / name / version / _REPORT).get("command", "")),
+        baseline=_baseline(repository, manifest, unknown),
     )
 
 
-def _baseline(path: Path, version: str, unknown: list[str]) -> Baseline | None:
-    """What `headrace baseline record` has kept beside the version; its parts that are of no use here, and
-    its digest, are not looked at."""
-    if not path.exists():
-        return None
-    told: dict[str, Any] = _document(path).get("baseline") or {}
+def _baseline(repository: Repository, manifest: Manifest, unknown: list[str]) -> Recorded | None:
+    """What `headrace baseline record` has kept; its latencies only where they are of a machine like this."""
+    where = f"{manifest.name}/{manifest.version}"
+    folder = repository.root / manifest.name / manifest.version
     try:
-        slowest: dict[int, float] = {}
-        for entry in told["latencies"]:
-            batch, seconds = int(entry["batch"]), float(entry["p95_ms"]) / 1000
-            slowest[batch] = max(seconds, slowest.get(batch, 0.0))
-        accuracy = None if told.get("accuracy") is None else float(told["accuracy"]["value"])
-        return Baseline(slowest, accuracy, str(told["recorded"]))
-    except (KeyError, TypeError, ValueError, AttributeError) as err:
-        unknown.append(
-            f"{version}: its baseline cannot be read ({type(err).__name__}); record it anew by: headrace "
-            f"baseline record {version}"
-        )
+        found = read_baseline(repository, Artifact(folder, manifest, digest_of(manifest)))
+    except ArtifactRejected as err:
+        unknown.append(f"{where}: {err}")
         return None
+    if found is None:
+        return None
+    slowest: dict[int, float] = {}
+    was, now = found.fingerprint, fingerprint()
+    if (was.cpu, was.cores, was.gpus) == (now.cpu, now.cores, now.gpus):
+        for entry in found.latencies:
+            slowest[entry.batch] = max(entry.p95_ms / 1000, slowest.get(entry.batch, 0.0))
+    else:
+        unknown.append(f"{where}: its baseline is of another machine, so no latency is held against it")
+    return Recorded(slowest, found.accuracy.value if found.accuracy else None, found.recorded)
 
 
 def _document(path: Path) -> dict[str, Any]:

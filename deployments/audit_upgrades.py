@@ -33,13 +33,13 @@ def with_upgrades(facts: Facts, seconds: float, say: Callable[[str], None]) -> F
             continue
         say(f"installing the newest {library} in a throw-away environment")
         try:
-            with newest(library) as (newer, folder):
+            with newest(library) as (newer, python):
                 if not is_older(installed, newer):
                     say(f"no newer {library} than {installed}, which is installed; pip gets {newer}")
                     continue
                 for model in models:
                     say(f"measuring {model.name}/{model.version} with {library} {installed} and {newer}")
-                    found += _measured(facts, model, library, newer, folder, seconds, unknown)
+                    found += _measured(facts, model, library, newer, python, seconds, unknown)
         except EngineUnavailable as err:
             unknown.append(f"newer releases of {library}: {err}")
     return replace(facts, upgrades=tuple(found), unknown=(*facts.unknown, *unknown))
@@ -50,7 +50,7 @@ def _measured(
     model: ModelFacts,
     library: str,
     newer: str,
-    folder: Path,
+    python: Path,
     seconds: float,
     unknown: list[str],
 ) -> Iterator[Upgrade]:
@@ -58,7 +58,7 @@ def _measured(
         artifact = Repository(Path(facts.repository)).open(model.name, model.version)
         setup = setup_of(model.config, artifact.manifest, model.processes or 1, facts.here.cores)
         batching = setup.batching.model_dump(mode="json")
-        ratio = compare(artifact, folder, setup.threads, batching, seconds)
+        ratio = compare(artifact, python, setup.threads, batching, seconds)
     except HeadraceError as err:
         unknown.append(f"{model.name}/{model.version} with {library} {newer}: {err}")
         return
@@ -68,15 +68,23 @@ def _measured(
 
 @contextmanager
 def newest(library: str) -> Iterator[tuple[str, Path]]:
-    """The newest release that this machine's pip gets, and the folder that holds it and nothing else of
-    ours; gone with the block. EngineUnavailable where it gets none, such as offline."""
+    """The newest release that this machine's pip gets, and the interpreter of an environment that has it and
+    all else as here; gone with the block. EngineUnavailable where it gets none, such as offline."""
     with tempfile.TemporaryDirectory(prefix="headrace-upgrade-") as name:
         python = Path(name) / "bin" / "python"
         _run([sys.executable, "-m", "venv", name], "no environment could be made")
         _run([str(python), "-m", "pip", "install", *_PIP, library], "pip could not install it")
         version = f"from importlib.metadata import version; print(version({library!r}))"
         found = _run([str(python), "-c", version], "it is not there after its installation")
-        yield found, Path(_run([str(python), "-c", _WHERE], "the environment has no folder for libraries"))
+        folder = Path(_run([str(python), "-c", _WHERE], "the environment has no folder for libraries"))
+        # Found after what was installed there, so that nothing but the release is another.
+        (folder / "headrace.pth").write_text("".join(f"{path}\n" for path in _libraries()), encoding="utf-8")
+        yield found, python
+
+
+def _libraries() -> list[str]:
+    """Where this environment's libraries are."""
+    return [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
 
 
 def _run(command: list[str], problem: str) -> str:

@@ -30,14 +30,14 @@ class Ratio:
 
 
 def compare(
-    artifact: Artifact, there: Path, threads: int, batching: dict[str, Any], seconds: float = 20.0
+    artifact: Artifact, python: Path, threads: int, batching: dict[str, Any], seconds: float = 20.0
 ) -> Ratio:
-    """An engine with this process's libraries beside one whose libraries in the folder `there` come first;
-    `seconds` in all. Raises what an engine raises that cannot load or run the version."""
+    """An engine of this environment beside one of another, which `python` is the interpreter of; `seconds`
+    in all. Raises what an engine raises that cannot load or run the version."""
     sizes = [dict(size) for size in draw(known_shapes(artifact.manifest), _DRAWN)]
     turn_s = seconds / (2 * ROUNDS)
     with ExitStack() as stack:
-        here, other = (stack.enter_context(Instance(artifact, first=first)) for first in (None, there))
+        here, other = (stack.enter_context(Instance(artifact, where)) for where in (None, python))
         for process in (here, other):
             _rate(process, Order(threads, batching, sizes, _WAITING, 0.0), 0.0)
         ratios = []

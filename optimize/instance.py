@@ -71,14 +71,12 @@ class Timed:
 class Instance:
     """A process with an engine of this version; ended with the block.
 
-    `python` is the interpreter of another environment, with other versions of the libraries. What lies in
-    `first` is imported from there, such as another release of the engine's library alone.
+    `python` is the interpreter of another environment, with other versions of the libraries.
     """
 
-    def __init__(self, artifact: Artifact, python: Path | None = None, *, first: Path | None = None) -> None:
+    def __init__(self, artifact: Artifact, python: Path | None = None) -> None:
         self._artifact = artifact
         self._python = python
-        self._first = first
 
     def __enter__(self) -> Instance:
         manifest = self._artifact.manifest
@@ -86,8 +84,6 @@ class Instance:
         python = str(self._python or sys.executable)
         words = [python, "-m", "optimize.instance", str(root.resolve()), manifest.name, manifest.version]
         sources = [str(_ROOT)] if self._python else sys.path  # the rest is that environment's own
-        if self._first is not None:
-            sources = [str(self._first), *sources]
         self._log = tempfile.TemporaryFile(mode="w+", encoding="utf-8")
         self.process = subprocess.Popen(  # noqa: S603  our own module, no shell
             guarded(signal.SIGKILL, words),

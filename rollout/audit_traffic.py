@@ -6,7 +6,7 @@ import math
 import shlex
 from collections.abc import Iterator
 
-from rollout.facts import Baseline, Facts, Memory, ModelFacts
+from rollout.facts import Facts, Memory, ModelFacts, Recorded
 from rollout.findings import Finding, Gain, faster, replica_hours, unknown
 from rollout.traffic import CALLERS_MISTAKES, Traffic
 
@@ -194,7 +194,7 @@ def _drift(facts: Facts, model: ModelFacts) -> Iterator[Finding]:
         )
 
 
-def _slower(model: ModelFacts, baseline: Baseline) -> Iterator[Finding]:
+def _slower(model: ModelFacts, baseline: Recorded) -> Iterator[Finding]:
     """Batches against the slowest shape that was recorded, so that another mix of shapes is no drift."""
     seen = model.lately
     if seen is None or seen.batches < _FEW:

@@ -22,8 +22,8 @@ class Here:
 
 
 @dataclass(frozen=True, slots=True)
-class Baseline:
-    """What was recorded of a version when it was known to be good."""
+class Recorded:
+    """What a version's baseline says of it."""
 
     slowest_s: Mapping[int, float] = field(
         default_factory=dict
@@ -56,7 +56,7 @@ class ModelFacts:
     manifest: Manifest  # of the version that answers
     others: tuple[Manifest, ...] = ()  # of the repository
     command: str = ""  # that made the version, as its report has it
-    baseline: Baseline | None = None
+    baseline: Recorded | None = None
     judged: Judged | None = None
     processes: int | None = None  # that have an engine of it
     lately: Traffic | None = None  # in the time that was looked at

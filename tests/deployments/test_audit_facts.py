@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +13,8 @@ from engines.artifact import Repository
 from engines.cpu import cpu_cores
 from headrace.errors import ConfigRejected, EngineUnavailable
 from rollout.audit import audit
+from rollout.baseline import Accuracy, Baseline, Latency, Throughput, dump
+from rollout.fingerprint import fingerprint
 from tests.onnx_models import publish_all
 
 
@@ -53,27 +55,53 @@ def test_the_report_tells_the_command_that_made_a_version(config: Path) -> None:
         assert not gather(sources(config)).models[0].is_by_recipe
 
 
-def test_a_baseline_is_read_by_its_slowest_shapes(config: Path) -> None:
-    entry = {"sizes": {}, "median_ms": 1.0, "calls": 9}
-    told = {
+def recorded(config: Path, **changes: Any) -> None:
+    """A baseline of double/1."""
+    repository = Repository(config.parent / "models")
+    artifact = repository.open("double", "1")
+    entry = {"sizes": {"length": 1}, "median_ms": 1.0, "calls": 9}
+    parts: dict[str, Any] = {
+        "model": "double",
+        "version": "1",
+        "digest": artifact.digest,
         "recorded": "2030-01-01T00:00:00+00:00",
-        "latencies": [
-            {**entry, "batch": 1, "p95_ms": 2.0},
-            {**entry, "batch": 1, "p95_ms": 3.0},
-            {**entry, "batch": 8, "p95_ms": 9.0},
-        ],
-        "accuracy": {"value": 0.9, "source": "recipe"},
+        "fingerprint": fingerprint(),
+        "threads": 1,
+        "latencies": (
+            Latency(batch=1, p95_ms=2.0, **entry),
+            Latency(batch=1, p95_ms=3.0, **entry),
+            Latency(batch=8, p95_ms=9.0, **entry),
+        ),
+        "throughput": Throughput(
+            rows_per_s=1.0,
+            mean_batch=1.0,
+            grouping="exact",
+            max_batch=8,
+            engine_s_per_1000=1.0,
+            cpu_s_per_1000=1.0,
+        ),
+        "size_bytes": 1,
+        "accuracy": Accuracy(value=0.9, source="recipe"),
     }
-    file = config.parent / "models" / "double" / "1" / "baseline.json"
-    file.write_text(json.dumps({"sha256": "", "baseline": told}))
+    repository.set_baseline(artifact, dump(Baseline(**(parts | changes))))
+
+
+def test_a_baseline_is_read_by_its_slowest_shapes(config: Path) -> None:
+    recorded(config)
     found = gather(sources(config)).models[0].baseline
     assert found is not None
     assert found.slowest_s == {1: 0.003, 8: 0.009}
     assert found.accuracy == 0.9
-    file.write_text(json.dumps({"sha256": "", "baseline": {**told, "accuracy": None}}))
-    again = gather(sources(config)).models[0].baseline
-    assert again is not None
-    assert again.accuracy is None
+
+
+def test_latencies_of_another_machine_are_not_held_against_this_one(config: Path) -> None:
+    other = fingerprint().model_copy(update={"cpu": "another"})
+    recorded(config, fingerprint=other, accuracy=None)
+    found = gather(sources(config))
+    assert found.models[0].baseline is not None
+    assert found.models[0].baseline.slowest_s == {}
+    assert found.models[0].baseline.accuracy is None
+    assert any("its baseline is of another machine" in words for words in found.unknown)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"baseline": 3}', '{"baseline": {"latencies": [{}]}}'])

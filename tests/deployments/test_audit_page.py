@@ -9,7 +9,7 @@ from rich.console import Console
 
 from deployments.audit_page import as_html, as_tables
 from rollout.audit import audit
-from rollout.facts import Baseline
+from rollout.facts import Recorded
 from rollout.traffic import Histogram
 from tests.rollout.audit_samples import everything, facts, model, traffic
 
@@ -48,7 +48,7 @@ def test_the_page_tells_every_finding_with_its_command_and_loads_nothing() -> No
 
 
 def test_a_page_escapes_what_it_shows() -> None:
-    named = model(command="headrace optimize '<b>.py'", baseline=Baseline())
+    named = model(command="headrace optimize '<b>.py'", baseline=Recorded())
     text = as_html(audit(facts(named, unknown=("<script>alert(1)</script>",))))
     assert "<script>" not in text
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
+import subprocess
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from deployments.audit_facts import Sources, gather
@@ -42,11 +43,14 @@ def wheel(shelf: Path, name: str, version: str, source: str) -> None:
 def test_the_newest_release_is_there_for_the_block_alone(shelf: Path) -> None:
     for version in ("1.9", "1.10"):
         wheel(shelf, "headrace_probe", version, "")
-    with newest("headrace_probe") as (found, folder):
+    with newest("headrace_probe") as (found, python):
         assert found == "1.10"
-        assert (folder / "headrace_probe" / "__init__.py").exists()
-        assert not folder.is_relative_to(sys.prefix)
-    assert not folder.exists()
+        told = "import headrace_probe, numpy; print(headrace_probe.__file__, numpy.__file__)"
+        done = subprocess.run([python, "-c", told], capture_output=True, text=True, check=True)
+        probe, other = done.stdout.split()
+        assert Path(probe).is_relative_to(python.parent.parent)
+        assert other == np.__file__  # all else is as here
+    assert not python.exists()
 
 
 def test_offline_is_told(shelf: Path) -> None:

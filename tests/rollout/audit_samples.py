@@ -11,7 +11,7 @@ from engines.manifest import Manifest, make_manifest
 from headrace.config import ModelConfig
 from headrace.tensors import Signature, TensorSpec
 from rollout.audit import Audit, audit
-from rollout.facts import Baseline, Facts, Here, Memory, ModelFacts
+from rollout.facts import Facts, Here, Memory, ModelFacts, Recorded
 from rollout.traffic import Histogram, Traffic
 
 NOW = datetime(2030, 6, 1, tzinfo=UTC)
@@ -55,7 +55,7 @@ def traffic(answered: float = 1000.0, seconds: float | None = 10.0, **changes: A
 
 
 def model(config: dict[str, Any] | None = None, **changes: Any) -> ModelFacts:
-    made = ModelFacts(ModelConfig.model_validate(config or {}), manifest(), baseline=Baseline({8: 0.02}))
+    made = ModelFacts(ModelConfig.model_validate(config or {}), manifest(), baseline=Recorded({8: 0.02}))
     return replace(made, **changes)
 
 

@@ -11,7 +11,7 @@ import pytest
 from headrace.config import ModelConfig
 from rollout.audit import as_json, audit
 from rollout.audit_versions import is_older
-from rollout.facts import Baseline, Facts, Judged, Memory, Upgrade
+from rollout.facts import Facts, Judged, Memory, Recorded, Upgrade
 from rollout.findings import Finding
 from rollout.traffic import Histogram
 from tests.rollout.audit_samples import everything, facts, manifest, model, traffic, tuned
@@ -206,7 +206,7 @@ def test_a_p99_is_late_when_its_bin_begins_at_the_objective() -> None:
 
 
 def test_batches_that_take_longer_than_the_slowest_of_the_baseline_are_drift() -> None:
-    known = Baseline({1: 0.004, 8: 0.02})
+    known = Recorded({1: 0.004, 8: 0.02})
     slow = traffic(engine_s=2.5, batches=100.0, rows=400.0)  # 25 ms each, of 4 rows
     found = only("drift", facts(model(lately=slow, baseline=known)))
     assert found.command == "headrace baseline check m/2"
@@ -218,7 +218,7 @@ def test_batches_that_take_longer_than_the_slowest_of_the_baseline_are_drift() -
 
 
 def test_fewer_right_answers_than_the_baseline_are_drift() -> None:
-    known = Baseline(accuracy=0.95)
+    known = Recorded(accuracy=0.95)
     worse = model(baseline=known, judged=Judged(1000, 930.0), lately=traffic())
     found = only("drift", facts(worse))
     assert "93.00% of its answers were right; it was 95.00%" in found.found
