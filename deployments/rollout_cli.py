@@ -81,8 +81,10 @@ def status(model: Model, address: Address = "auto", json_output: Json = False) -
             _tell_guards(seen["guards"])
         if seen["why"]:
             console.print(seen["why"], highlight=False, soft_wrap=True)
-        for line in seen.get("verdict", []):
-            console.print(line, highlight=False, soft_wrap=True)
+        if seen["effects"]:
+            _tell_effects(seen["effects"])
+        if seen["verdict"]:
+            console.print(seen["verdict"], highlight=False, soft_wrap=True)
 
 
 @cli.command()
@@ -225,6 +227,14 @@ def _figure(name: str, value: float | None) -> str:
     if name in ("errors", "hits", "drift", "accuracy"):
         return f"{value:.2%}"
     return f"{value * 1000:.1f} ms" if name.startswith("p") else f"{value:.4g}"
+
+
+def _tell_effects(effects: list[dict[str, Any]]) -> None:
+    table = Table("measure", "variant", "against the baseline", "surely between", "and")
+    for effect in effects:
+        numbers = (f"{effect[key]:.4g}" for key in ("value", "low", "high"))
+        table.add_row(effect["measure"], effect["variant"], f"{effect['relation']} {next(numbers)}", *numbers)
+    console.print(table)
 
 
 def _tell_guards(guards: list[dict[str, Any]]) -> None:

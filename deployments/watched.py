@@ -10,10 +10,12 @@ from typing import Any
 from deployments.applications import Health
 from deployments.versions import app_name
 from rollout.decide import Decision
+from rollout.effects import compare
 from rollout.evidence import Slot, together
 from rollout.gather import Gathered
 from rollout.state import State
 from rollout.store import Stamp
+from rollout.verdict import verdict
 
 _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
@@ -95,12 +97,15 @@ class Watched:
     def view(self) -> dict[str, Any]:
         """Plain data for whoever asks."""
         decision = self._decision
+        comparison = compare(list(self._series), list(self._series.values())) if self._series else None
         return {
             "problem": self.problem,
             "action": None if decision is None else decision.action,
             "why": "" if decision is None else decision.why,
             "guards": [] if decision is None else [asdict(reading) for reading in decision.readings],
             "versions": {version: told_of(slot) for version, slot in self._totals.items()},
+            "effects": [] if comparison is None else [asdict(effect) for effect in comparison.effects],
+            "verdict": "" if comparison is None else verdict(comparison),
         }
 
 

@@ -281,7 +281,8 @@ def test_versions_side_by_side_get_their_shares_and_are_compared(server: Server,
     time.sleep(2.5)
     assert load.num_failed == 0
     assert abs(answered_by(load)["candidate"] / len(load.status) - 0.25) < 0.05
-    versions = act("status")["seen"]["versions"]
-    assert versions[other]["requests"] > 60
-    assert np.isfinite(versions[other]["p50"])
+    seen = act("status")["seen"]
+    assert seen["versions"][other]["requests"] > 60
+    assert np.isfinite(seen["versions"][other]["p50"])
+    assert f"No verdict yet on {other}" in seen["verdict"]
     assert act("end")["stable"] == stable
