@@ -73,7 +73,7 @@ class Gateway(GrpcMethods):
         self._follower = Follower(Store(self._repository.root), self._models)
         await self._follower.look()
         self._tasks = [
-            asyncio.create_task(metrics.report(self._opener.queues)),
+            asyncio.create_task(metrics.report(self._opener.queues, self._models.shares)),
             asyncio.create_task(watch(self._opener.hosts)),
             asyncio.create_task(self._follower.watch()),
         ]

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Protocol
 
 from ray.serve import metrics as serve_metrics
 
-from headrace.metrics import QUEUE_DEPTH, MetricSpec
+from headrace.metrics import QUEUE_DEPTH, TRAFFIC, MetricSpec
 
 QUEUE_REPORT_S = 1.0
 _HAND_OVER_S = 0.1
@@ -39,9 +39,18 @@ def count(spec: MetricSpec, labels: tuple[str, ...] = (), by: float = 1) -> None
     _counts[spec, labels] = _counts.get((spec, labels), 0) + by
 
 
-async def report(queues: Mapping[tuple[str, str], Queued]) -> None:
-    """Hand over what was noted, and each second the queue depth of each (model, version), until cancelled."""
+def _no_shares() -> Mapping[tuple[str, str], float]:
+    return {}
+
+
+async def report(
+    queues: Mapping[tuple[str, str], Queued],
+    shares: Callable[[], Mapping[tuple[str, str], float]] = _no_shares,
+) -> None:
+    """Hand over what was noted, and each second the queue depth and the share of requests of each (model,
+    version), until cancelled."""
     due = 0.0
+    told: set[tuple[str, str]] = set()
     loop = asyncio.get_running_loop()
     while True:
         if loop.time() >= due:
@@ -49,6 +58,11 @@ async def report(queues: Mapping[tuple[str, str], Queued]) -> None:
             for (model, version), queued in queues.items():
                 tags = {"model": model, "version": version}
                 _gauge(QUEUE_DEPTH).set(queued.num_waiting_rows, tags=tags)
+            found = shares()
+            for model, version in found.keys() | told:  # a gauge keeps its value until it is told another
+                tags = {"model": model, "version": version}
+                _gauge(TRAFFIC).set(found.get((model, version), 0.0), tags=tags)
+            told |= found.keys()
         await _hand_over()
         await asyncio.sleep(_HAND_OVER_S)
 

@@ -46,6 +46,14 @@ class Models:
         """Those that have versions of their own: a pipeline has its steps'."""
         return {name: self.traffics[name] for name in self._config.models}
 
+    def shares(self) -> dict[tuple[str, str], float]:
+        """Of a model's requests, by model and version."""
+        return {
+            (name, version): share
+            for name, traffic in self.versioned().items()
+            for version, share in traffic.split.shares.items()
+        }
+
     def all_served(self) -> list[Served]:
         return [
             served

@@ -15,11 +15,13 @@ from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
+from deployments import metrics
 from deployments.applications import Applications, Health
 from deployments.versions import GATEWAY_APP, app_name
 from deployments.watched import Watched
 from headrace.config import Config
 from headrace.errors import Conflict, HeadraceError
+from headrace.metrics import ROLLOUT_EVENTS
 from rollout import state as states
 from rollout.decide import decide
 from rollout.evidence import Evidence, together, windows
@@ -48,9 +50,11 @@ class Monitor:
         self._applications = Applications(self._config)
         self._watched = {name: Watched(name) for name in self._config.models}
         self._task = asyncio.create_task(self._watch())
+        self._report = asyncio.create_task(metrics.report({}))
 
     async def __del__(self) -> None:
         self._task.cancel()
+        self._report.cancel()
 
     async def check_health(self) -> None:
         """Serve starts another monitor when this one's loop has ended."""
@@ -181,6 +185,7 @@ class Monitor:
         changed = await asyncio.to_thread(self._store.change, state.model, state.stable, checked)
         event = changed.history[-1]
         _log.warning(f"model {state.model!r}, version {event.version!r}: {event.what}: {event.why}")
+        metrics.count(ROLLOUT_EVENTS, (state.model, event.version, event.what))
         await tell(self._gateways)
 
     def _wanted(self, state: State) -> list[str]:

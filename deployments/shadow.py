@@ -8,13 +8,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-from rollout.compare import compare
-
+from deployments import metrics
 from deployments.served import Served
 from headrace.config import AnswerConfig
 from headrace.errors import CallerError, HeadraceError
+from headrace.metrics import COPIES
 from headrace.requests import LOWEST_PRIORITY, InferRequest
 from headrace.tensors import TensorMap
+from rollout.compare import compare
 from rollout.noted import Noted
 
 _log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Shadow:
         """Ask the candidate the same, and note how its answer differs."""
         if len(self._copies) >= _MOST:
             self._noted.slot(request.model, candidate.version, time.time()).copies_dropped += 1
+            metrics.count(COPIES, (request.model, candidate.version, "dropped"))
             return
         task = asyncio.create_task(self._copy(request, candidate, answer, timeout_s or _TIMEOUT_S, rules))
         self._copies.add(task)
@@ -72,6 +74,7 @@ class Shadow:
             slot = self._noted.slot(request.model, candidate.version, time.time())
             slot.copies += 1
             slot.copy_errors += 1
+            metrics.count(COPIES, (request.model, candidate.version, "failed"))
             return
         size = sum(array.nbytes for array in answer.values())
         found = (
@@ -83,5 +86,7 @@ class Shadow:
         slot.copies += 1
         slot.compared += 1
         slot.differing += found.is_differing
+        outcome = "different" if found.is_differing else "same"
+        metrics.count(COPIES, (request.model, candidate.version, outcome))
         slot.flipped += found.flipped
         slot.distance += found.distance

@@ -85,6 +85,25 @@ CHEAPER_ANSWERS = MetricSpec(
     _MODEL,
 )
 
+TRAFFIC = MetricSpec(
+    "headrace_traffic_ratio",
+    "gauge",
+    "Share of a model's requests that a version is to answer, 0 to 1.",
+    _MODEL,
+)
+COPIES = MetricSpec(
+    "headrace_shadow_copies_total",
+    "counter",
+    "Copies of requests to a candidate: same or different answer, failed, dropped.",
+    (*_MODEL, "outcome"),
+)
+ROLLOUT_EVENTS = MetricSpec(
+    "headrace_rollout_events_total",
+    "counter",
+    "What the monitor decided: advanced, finished, rolled_back, test_ended.",
+    (*_MODEL, "what"),
+)
+
 _APPLICATION = ("application",)  # of a model version, "headrace:NAME:VERSION"
 OFFERED = MetricSpec(
     "headrace_offered_replicas",
@@ -119,6 +138,9 @@ ALL = (
     FEEDBACK,
     FEEDBACK_RIGHT,
     CHEAPER_ANSWERS,
+    TRAFFIC,
+    COPIES,
+    ROLLOUT_EVENTS,
     OFFERED,
     BACKLOG,
     AUTOSCALING_FAULTS,

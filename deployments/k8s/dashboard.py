@@ -94,6 +94,27 @@ def _requests() -> list[_Panel]:
             "reqps",
             [(_rate(exported(metrics.CHEAPER_ANSWERS), _VERSION), "{{model}}/{{version}}")],
         ),
+        (
+            "Share of requests, by version",
+            "percentunit",
+            [(f"avg by ({_VERSION}) ({exported(metrics.TRAFFIC)}{{{_WHERE}}})", "{{model}}/{{version}}")],
+        ),
+        (
+            "Copies to candidates",
+            "reqps",
+            [(_rate(exported(metrics.COPIES), f"{_VERSION}, outcome"), "{{model}}/{{version}} {{outcome}}")],
+        ),
+        (
+            "Decisions about versions",
+            "short",
+            [
+                (
+                    f"sum by ({_VERSION}, what) "
+                    f"(increase({exported(metrics.ROLLOUT_EVENTS)}{{{_WHERE}}}[5m]))",
+                    "{{model}}/{{version}} {{what}}",
+                )
+            ],
+        ),
         ("Rows in a batch", "short", [(_mean(metrics.BATCH_ROWS), "{{model}}")]),
         ("Useful share of a batch", "percentunit", [(_mean(metrics.BATCH_FILL), "{{model}}")]),
         ("Wait for the engine", "s", [(_quantile(wait, 0.99), "P99 {{model}}")]),

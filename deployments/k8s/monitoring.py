@@ -16,6 +16,7 @@ from headrace.metrics import (
     ERRORS,
     QUEUE_DEPTH,
     REQUEST_LATENCY,
+    ROLLOUT_EVENTS,
     MetricSpec,
 )
 
@@ -75,6 +76,14 @@ def _rules(plan: Plan, options: Options) -> Iterator[Document]:
         "warning",
         f"More than {_ERROR_SHARE:.0%} of the requests to {{{{ $labels.model }}}}/{{{{ $labels.version }}}} "
         "get an error.",
+    )
+    yield _rule(
+        "HeadraceRolledBack",
+        f"sum by (model, version) "
+        f'(increase({exported(ROLLOUT_EVENTS)}{{{where},what="rolled_back"}}[15m])) > 0',
+        "0m",
+        "warning",
+        "{{ $labels.model }}/{{ $labels.version }} was rolled back: headrace rollout history tells why.",
     )
     for name, entry in plan.config.models.items():
         if entry.autoscaling is None:
