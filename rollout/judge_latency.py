@@ -23,6 +23,7 @@ _LOAD_TOLERANCE = 0.15
 _PAUSED = 10.0  # times the share that is allowed to be slow: a second in which the version stood still
 
 _TIMES = 20.0  # what is allowed, in a window: a version that pauses in one second of 20 is found, too
+_REST = 4  # windows: a pause of two seconds, and as much again until its queue is gone
 _SHOWN = 5  # requests in a window that show a pause
 
 
@@ -100,7 +101,19 @@ def _trial(guard: Guard, quantile: float, reference: _Reference | None, seen: Ti
     counts, slow, stable_counts, stable_slow = filled(
         fewest_in_window(usual), counts[chosen], slow[chosen], stable_counts[chosen], stable_slow[chosen]
     )
-    return trial(slow, counts, suffering(stable_slow, stable_counts, usual), burst=1, times=_TIMES)
+    allowed = suffering(stable_slow, stable_counts, usual)
+    bets = _bets(slow > np.maximum(_TIMES * usual * counts, 1))
+    return trial(slow[bets], counts[bets], allowed[bets], burst=1, times=_TIMES)
+
+
+def _bets(is_paused: Array) -> Array:
+    """The windows that are bet on: none of the few after a pause, which hold what has queued. Whether one
+    bets may depend on what was before, so the test stays valid."""
+    bets = np.ones(len(is_paused), dtype=bool)
+    for number in np.flatnonzero(is_paused).tolist():
+        if bets[number]:
+            bets[number + 1 : number + 1 + _REST] = False
+    return bets
 
 
 def _allowed(guard: Guard, reference_s: float) -> float:

@@ -165,7 +165,7 @@ def test_pauses_are_waited_out_if_the_stable_version_may_have_as_many():
 def test_a_candidate_that_pauses_again_and_again_goes_back():
     traffic = Traffic()
     rows = []
-    for _ in range(8):
+    for _ in range(16):
         rows += traffic.step(8, 50, 50) + traffic.step(2, 50, 50, slower=30.0)
     found = decided(Plan(), "canary", rows, traffic.before())
     assert found.action == "roll_back"
