@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib import metadata as installed
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from deployments.k8s.plan import (
     Plan,
 )
 from deployments.k8s.pods import Document
-from deployments.k8s.serve_config import CPU_NODE, as_text, serve_config
+from deployments.k8s.serve_config import CPU_NODE, WORKER_NODE, as_text, serve_config
 from headrace.config import Config
 
 IN_IMAGE = Installed(
@@ -93,8 +94,9 @@ def applications(plan: Plan) -> str:
 def cpu_group(plan: Plan, options: Options) -> Document:
     """Nodes of gateways and of models that need no GPU."""
     group = _group(CPU_GROUP, plan.cpu, _worker(plan, options, CPU_GROUP))
-    if plan.gpu is not None:  # quoted for the shell that KubeRay starts Ray by
-        group["rayStartParams"]["resources"] = f'"{{\\"{CPU_NODE}\\": {plan.cpu.node.cpus}}}"'
+    resources = {WORKER_NODE: 1} | ({CPU_NODE: plan.cpu.node.cpus} if plan.gpu is not None else {})
+    told = json.dumps(resources).replace('"', '\\"')
+    group["rayStartParams"]["resources"] = f'"{told}"'  # quoted for the shell that KubeRay starts Ray by
     return group
 
 

@@ -9,6 +9,7 @@ import yaml
 from headrace.config import Config
 
 CPU_NODE = "headrace_cpu_node"  # Ray resource of nodes without a GPU, one for each CPU
+WORKER_NODE = "headrace_worker"  # likewise, one for each node that is no head: those that have the repository
 _WAIT_S = 180  # a node looks for changes of a ConfigMap about once a minute
 
 
@@ -18,7 +19,6 @@ def serve_config(config: Config, path: str, *, keep_off_gpus: bool = False) -> d
 
     `keep_off_gpus`: what needs no GPU asks for CPU_NODE, so that it takes no CPU from a model that does.
     """
-    from deployments.app import MONITOR_CPUS
     from deployments.grpc import SERVICER
     from deployments.versions import GATEWAY_APP, MONITOR_APP, app_name
 
@@ -35,9 +35,10 @@ def serve_config(config: Config, path: str, *, keep_off_gpus: bool = False) -> d
         "route_prefix": None,
         "import_path": "deployments.app:monitor_app",
         "args": {"config": path, "wait_s": str(_WAIT_S)},
+        "deployments": [
+            {"name": "Monitor", "ray_actor_options": {"num_cpus": 0, "resources": {WORKER_NODE: 0.01}}}
+        ],
     }
-    if keep_off_gpus:
-        monitor["deployments"] = [_on_cpu_nodes("Monitor", MONITOR_CPUS)]
     applications = [gateway, monitor]
     for name, entry in config.models.items():
         if entry.placement != "replicas":
@@ -61,7 +62,7 @@ def serve_config(config: Config, path: str, *, keep_off_gpus: bool = False) -> d
     return document | {"applications": applications}
 
 
-def _on_cpu_nodes(deployment: str, cpus: float) -> dict[str, Any]:
+def _on_cpu_nodes(deployment: str, cpus: int) -> dict[str, Any]:
     return {
         "name": deployment,
         "ray_actor_options": {"num_cpus": cpus, "resources": {CPU_NODE: cpus}},

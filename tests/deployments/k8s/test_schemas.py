@@ -70,7 +70,8 @@ def test_serve_takes_the_applications(folder: str) -> None:
     service = only(example_in(folder), "RayService", "headrace")
     settings = ServeDeploySchema.model_validate(yaml.safe_load(service["spec"]["serveConfigV2"]))
     names = [application.name for application in settings.applications]
-    assert names == ["headrace"] if folder == "overlays/dev" else ["headrace", "headrace:resnet:1"]
+    replicas = [] if folder == "overlays/dev" else ["headrace:resnet:1"]
+    assert names == ["headrace", "headrace-monitor", *replicas]
     assert settings.http_options.host == "0.0.0.0"
 
 
@@ -149,12 +150,14 @@ def test_what_needs_no_gpu_keeps_off_the_nodes_that_have_them() -> None:
     }
     assert asked == {
         "headrace": [{"num_cpus": 1, "resources": {"headrace_cpu_node": 1}}],
+        "headrace-monitor": [{"num_cpus": 0, "resources": {"headrace_worker": 0.01}}],
         "headrace:far:1": [{"num_cpus": 2, "resources": {"headrace_cpu_node": 2}}],
         "headrace:g:1": [],
     }
     cpu, gpu = service["spec"]["rayClusterConfig"]["workerGroupSpecs"]
     # As the shell that KubeRay starts Ray by takes it.
-    assert cpu["rayStartParams"]["resources"] == '"{\\"headrace_cpu_node\\": 4}"'
+    wanted = '"{\\"headrace_worker\\": 1, \\"headrace_cpu_node\\": 4}"'
+    assert cpu["rayStartParams"]["resources"] == wanted
     assert "resources" not in gpu["rayStartParams"]
 
 

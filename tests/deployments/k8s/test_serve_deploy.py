@@ -31,7 +31,7 @@ from deployments.flags import Ports, serve_flags
 from deployments.k8s.files import render
 from deployments.k8s.options import Options
 from deployments.k8s.plan import AGENT_PORT, CACHE_SECRET, REPOSITORY
-from deployments.k8s.serve_config import CPU_NODE
+from deployments.k8s.serve_config import CPU_NODE, WORKER_NODE
 from deployments.load import Load, closed_loop, infer_request
 from deployments.ports import free_ports
 from headrace import guard
@@ -127,7 +127,11 @@ def ray_head(http: HttpConfig, extra: dict[str, str]) -> Iterator[Head]:
         **extra,
     }
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=8"]
-    command += ["--num-gpus=2", f'--resources={{"{CPU_NODE}": 8}}', "--node-ip-address=127.0.0.1"]
+    command += [
+        "--num-gpus=2",
+        f'--resources={{"{CPU_NODE}": 8, "{WORKER_NODE}": 1}}',
+        "--node-ip-address=127.0.0.1",
+    ]
     command += [f"--port={gcs}", f"--ray-client-server-port={client}", f"--dashboard-port={dashboard}"]
     command += ["--include-dashboard=true", f"--dashboard-agent-listen-port={agent}"]
     command += [f"--metrics-export-port={metrics}", "--disable-usage-stats"]
@@ -202,7 +206,12 @@ def _is_running(head: Head, count: int) -> bool:
 
 
 def test_every_application_runs_under_its_name(deployed: Deployed) -> None:
-    assert set(deployed.head.applications()) == {"headrace", "headrace:far:1", "headrace:lookup:1"}
+    assert set(deployed.head.applications()) == {
+        "headrace",
+        "headrace-monitor",
+        "headrace:far:1",
+        "headrace:lookup:1",
+    }
 
 
 def test_all_of_it_runs_where_the_image_cannot_be_written(deployed: Deployed) -> None:
