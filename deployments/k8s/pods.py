@@ -95,9 +95,10 @@ def http_probe(path: str, port: int, period_s: int, failures: int, delay_s: int 
     }
 
 
-def secret_variable(name: str, secret: str) -> Document:
-    """An environment variable from the Secret's key of the same name."""
-    return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": name}}}
+def secret_variable(name: str, secret: str, *, is_optional: bool = False) -> Document:
+    """An environment variable from the Secret's key of the same name; an optional one may be missing."""
+    optional = {"optional": True} if is_optional else {}
+    return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": name, **optional}}}
 
 
 def models_volume(options: Options, read_only: bool) -> Document:

@@ -7,6 +7,7 @@ from importlib import metadata as installed
 from pathlib import Path
 from typing import Any
 
+from deployments.admin import TOKEN
 from deployments.flags import HEAD_BYTES, Installed, Ports, serve_flags
 from deployments.k8s import pods
 from deployments.k8s.options import Node, Options
@@ -178,6 +179,7 @@ def _worker(plan: Plan, options: Options, group: str) -> Document:
         ports["grpc"] = plan.config.grpc.port
     container = _container(plan, options.gpu_image if is_gpu else options.image, node, "ray-worker", ports)
     container["env"] += [pods.secret_variable(name, f"{options.name}-cache") for name in plan.secrets]
+    container["env"].append(pods.secret_variable(TOKEN, f"{options.name}-admin", is_optional=True))
     container["livenessProbe"] = pods.http_probe(
         "/api/healthz", AGENT_PORT, period_s=10, failures=12, delay_s=30
     )

@@ -121,17 +121,18 @@ def test_no_secret_is_written() -> None:
         for template in pod_templates(document):
             for container in template["spec"]["containers"]:
                 for variable in container.get("env", []):
-                    is_secret = "PASSWORD" in variable["name"]
+                    is_secret = "PASSWORD" in variable["name"] or "TOKEN" in variable["name"]
                     assert is_secret == ("valueFrom" in variable)
 
 
-def test_only_gateways_and_replicas_know_the_password_of_the_cache() -> None:
+def test_only_gateways_and_replicas_know_the_secrets() -> None:
     head, cpu, gpu = pod_templates(only(example_in("overlays/gpu"), "RayService", "headrace"))
     known = [
         {variable["name"] for variable in template["spec"]["containers"][0]["env"] if "valueFrom" in variable}
         for template in (head, cpu, gpu)
     ]
-    assert known == [set(), {"HEADRACE_CACHE_PASSWORD"}, {"HEADRACE_CACHE_PASSWORD"}]
+    theirs = {"HEADRACE_CACHE_PASSWORD", "HEADRACE_ADMIN_TOKEN"}
+    assert known == [set(), theirs, theirs]
 
 
 def test_nothing_is_placed_on_the_head_and_it_gets_no_requests() -> None:

@@ -27,6 +27,7 @@ import pytest
 import yaml
 from redis import Redis
 
+from deployments.admin import TOKEN as ADMIN_TOKEN
 from deployments.flags import Ports, serve_flags
 from deployments.k8s.files import render
 from deployments.k8s.options import Options
@@ -47,6 +48,7 @@ TOKEN = "0123456789abcdef" * 4
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 ROOT = Path(__file__).resolve().parents[3]
 PASSWORD = "p@ss/word:1"  # with what a URL would have to quote
+ADMIN = "a token of the tests"
 PATIENCE_S = 120.0
 CONFIG = """
 repository: models
@@ -105,6 +107,16 @@ class Deployed:
     head: Head
     port: int
     redis: Redis
+
+    def act(self, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """By the admin API, of the model "double"."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/v2/admin/models/double/rollout")
+        request.add_header("authorization", f"Bearer {ADMIN}")
+        if body is not None:
+            request.data = json.dumps(body).encode()
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            found: dict[str, Any] = json.load(answer)
+            return found
 
     def ask(self, model: str, x: np.ndarray) -> Load:
         request = infer_request("test", model, {"x": x})
@@ -171,7 +183,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     cache = only(documents, "Deployment", "headrace-cache")
     with (
         running_redis(cache, documents, folder, redis_port, PASSWORD) as redis,
-        ray_head(HttpConfig(port=port), {CACHE_SECRET: PASSWORD}) as head,
+        ray_head(HttpConfig(port=port), {CACHE_SECRET: PASSWORD, ADMIN_TOKEN: ADMIN}) as head,
     ):
         # Only what says where things are differs from what a cluster gets.
         settings = yaml.safe_load(service["spec"]["serveConfigV2"])
@@ -255,6 +267,22 @@ def test_the_probes_of_the_pods_are_answered_without_a_token(deployed: Deployed)
 def test_without_the_token_nobody_asks_the_dashboard(deployed: Deployed) -> None:
     with pytest.raises(urllib.error.HTTPError, match="401"):
         urllib.request.urlopen(f"{deployed.head.dashboard}/api/serve/applications/", timeout=30)
+
+
+def test_a_rollout_runs_on_what_is_rendered(deployed: Deployed) -> None:
+    plan = {"to": "1", "shadow": 100.0, "guards": ["errors<=+1%"], "min_sample": 100_000}
+    deployed.act({"action": "start", **plan})
+    _until(lambda: deployed.act()["rollout"]["phase"] == "shadow", "the candidate's replicas")
+    rows = np.random.default_rng(7).random((20, 1, 4), np.float32)
+    for x in rows:
+        assert deployed.ask("double", x).replies[0].status == 200
+
+    def are_there() -> bool:
+        seen = deployed.act()["seen"] or {"versions": {}}
+        return bool(seen["versions"].get("1", {}).get("copies") == len(rows))
+
+    _until(are_there, "the copies' answers")
+    assert deployed.act({"action": "rollback"})["stable"] == "2"
 
 
 def test_what_dashboards_and_alerts_ask_for_is_on_the_metrics_port(deployed: Deployed) -> None:
