@@ -98,7 +98,9 @@ MEASURES = (*QUANTILES, *_MEASURES)
 
 
 @dataclass(frozen=True, slots=True)
-class _Estimate:
+class Estimate:
+    """A value, and what it lies between at all looks."""
+
     value: float
     low: float
     high: float
@@ -133,7 +135,7 @@ def _is_enough(baseline: Variant, variant: Variant) -> bool:
     )
 
 
-def _estimates(slots: Sequence[Slot], alpha: float) -> dict[str, _Estimate]:
+def _estimates(slots: Sequence[Slot], alpha: float) -> dict[str, Estimate]:
     found = {}
     latencies = Latencies([slot.latency for slot in slots])
     if latencies.count:
@@ -146,14 +148,14 @@ def _estimates(slots: Sequence[Slot], alpha: float) -> dict[str, _Estimate]:
     return found
 
 
-def mean_interval(over: Array, under: Array, alpha: float, spare: float = 0.0) -> _Estimate:
+def mean_interval(over: Array, under: Array, alpha: float, spare: float = 0.0) -> Estimate:
     """Sum of `over` by sum of `under`, over windows."""
     path = ratio_path(over, under, spare)
     value, half = float(path.value[-1]), _half(float(path.variance[-1]), int(np.count_nonzero(under)), alpha)
-    return _Estimate(value, value - half, value + half)
+    return Estimate(value, value - half, value + half)
 
 
-def quantile_interval(latencies: Latencies, share: float, alpha: float) -> _Estimate:
+def quantile_interval(latencies: Latencies, share: float, alpha: float) -> Estimate:
     """A quantile between those of the ranks that its own rank may have been (Woodruff, 1952)."""
     value = latencies.quantile(share)
     counts = latencies.counts
@@ -161,14 +163,14 @@ def quantile_interval(latencies: Latencies, share: float, alpha: float) -> _Esti
     half = _half(float(above.variance[-1]), int(np.count_nonzero(counts)), alpha)
     low = latencies.quantile(share - half) if share > half else 0.0
     high = latencies.quantile(share + half) if share + half < 1 else math.inf
-    return _Estimate(value, low, high)
+    return Estimate(value, low, high)
 
 
 def _half(variance: float, num_windows: int, alpha: float) -> float:
     return math.sqrt(variance) * float(boundary(np.array(float(max(num_windows, 1))), alpha))
 
 
-def _effect(measure: str, variant: str, baseline: _Estimate, found: _Estimate) -> Effect | None:
+def _effect(measure: str, variant: str, baseline: Estimate, found: Estimate) -> Effect | None:
     """Half-widths add as standard deviations do (Zou and Donner, 2008), for ratios on a logarithmic scale."""
     relation: Relation = "ratio" if measure in QUANTILES else _MEASURES[measure].relation
     if relation == "difference":
@@ -180,16 +182,16 @@ def _effect(measure: str, variant: str, baseline: _Estimate, found: _Estimate) -
     return Effect(measure, variant, relation, found.value / baseline.value, _exp(low), _exp(high))
 
 
-def _between(baseline: _Estimate, found: _Estimate) -> tuple[float, float]:
+def _between(baseline: Estimate, found: Estimate) -> tuple[float, float]:
     value = found.value - baseline.value
     down = math.hypot(found.value - found.low, baseline.high - baseline.value)
     up = math.hypot(found.high - found.value, baseline.value - baseline.low)
     return value - down, value + up
 
 
-def _log(estimate: _Estimate) -> _Estimate:
+def _log(estimate: Estimate) -> Estimate:
     low = math.log(estimate.low) if estimate.low > 0 else -math.inf
-    return _Estimate(math.log(estimate.value), low, math.log(estimate.high))
+    return Estimate(math.log(estimate.value), low, math.log(estimate.high))
 
 
 def _exp(log: float) -> float:

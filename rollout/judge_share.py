@@ -20,7 +20,7 @@ _FEWEST = 30  # requests of the stable version that its share is known from; tru
 _REMEMBERED = 1000  # requests from before the rollout: what happens in the step itself soon counts for more
 _BURST = 2  # bad ones in a window that has hardly more than they: errors come with others, but few do
 _TIMES = 10.0  # what is allowed, in a window: an outage of a few seconds that nothing else shows is held
-_BAD_ONES = 3  # that a version at the bound would have shown: from fewer copies nobody can tell
+_BAD_ONES = 5  # that a version at the bound would have shown: with fewer, three times as many may pass
 
 _Count = Callable[[Slot], float]
 

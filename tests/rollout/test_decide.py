@@ -245,12 +245,12 @@ def test_copies_that_fail_are_errors_of_the_candidate():
     assert decided(Plan(shadow=20), "shadow", rows).action == "roll_back"
 
 
-def test_a_share_of_copies_is_not_known_from_fewer_than_would_show_three():
+def test_a_share_of_copies_is_not_known_from_fewer_than_would_show_five():
     traffic = Traffic()
     plan = Plan(guards=("drift<=0.005",), shadow=20)
     found = decided(plan, "shadow", traffic.step(40, 100, 0, copies=10))
     assert found.action == "hold"
-    assert "of 600 compared copies" in found.why
+    assert "of 1000 compared copies" in found.why
 
 
 @pytest.mark.parametrize(("guard", "value"), [("top1>=0.99", 0.8), ("cosine>=0.98", 0.9)])
