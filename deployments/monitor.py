@@ -24,7 +24,7 @@ from headrace.errors import Conflict, HeadraceError
 from headrace.metrics import ROLLOUT_EVENTS
 from rollout import state as states
 from rollout.decide import decide
-from rollout.evidence import Evidence, together, windows
+from rollout.evidence import together
 from rollout.state import State
 from rollout.store import Store
 
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 _LOOK_S = 0.5
 _ANSWER_S = 3.0  # of gateways; those that take longer are asked again
 _SETTLE_S = 1.0  # in which all gateways follow a change
-_BEFORE_S = 120  # of the stable version's seconds before a rollout
+_BEFORE_S = 240  # of the stable version's seconds before a rollout
 _LOAD_S = 900.0
 _ILL_S = 10.0  # without healthy replicas
 
@@ -155,13 +155,8 @@ class Monitor:
     async def _decide(self, watched: Watched, state: State) -> None:
         rollout = state.under_way
         assert rollout.phase != "loading"
-        slots, until = watched.gathered.slots, watched.gathered.until
-        evidence = Evidence(
-            time.time() - rollout.since,
-            windows(slots, state.stable, rollout.candidate, rollout.since + _SETTLE_S, until),
-            tuple(pair.stable for pair in windows(slots, state.stable, "", 0, rollout.began)),
-            is_mixed=self._config.models[state.model].placement == "inline",
-        )
+        is_mixed = self._config.models[state.model].placement == "inline"
+        evidence = watched.evidence(state, _SETTLE_S, is_mixed=is_mixed)
         decision = decide(rollout.plan, rollout.phase, evidence)
         totals = {
             state.stable: together(pair.stable for pair in evidence.windows),

@@ -9,14 +9,16 @@ from typing import Any
 
 from deployments.applications import Health
 from deployments.versions import app_name
+from rollout.blocks import condense
 from rollout.decide import Decision
 from rollout.effects import compare
-from rollout.evidence import Slot, together
+from rollout.evidence import Evidence, Slot, Window, together, windows
 from rollout.gather import Gathered
 from rollout.state import State
 from rollout.store import Stamp
 from rollout.verdict import verdict
 
+_FEWEST_BEFORE = 30  # seconds
 _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
@@ -33,6 +35,10 @@ class Watched:
         self._decision: Decision | None = None
         self._totals: Mapping[str, Slot] = {}
         self._series: Mapping[str, list[Slot]] = {}  # of a test: by variant and second
+        self._lasts_s: list[int] = []
+        self._step: tuple[str, float] | None = None  # of a rollout: which the windows are of
+        self._windows: tuple[Window, ...] = ()
+        self._known_until = 0.0
         self._ill_since: float | None = None
         self._taken_at: float | None = None
 
@@ -54,6 +60,21 @@ class Watched:
             self.gathered.count_replicas(running, now, now - self._taken_at)
         self._taken_at = now
 
+    def evidence(self, state: State, settle_s: float, *, is_mixed: bool) -> Evidence:
+        """What is known about the present step."""
+        rollout, slots, until = state.under_way, self.gathered.slots, self.gathered.until
+        if self._step != (rollout.id, rollout.since):
+            self._step, self._windows = (rollout.id, rollout.since), ()
+            self._known_until = rollout.since + settle_s
+        new = windows(slots, state.stable, rollout.candidate, self._known_until, until)
+        self._windows = condense((*self._windows, *new))
+        self._known_until = max(self._known_until, until)
+        before = windows(slots, state.stable, "", 0, rollout.began)
+        if len(before) < _FEWEST_BEFORE:  # a monitor that was started later: earlier steps are next best
+            before = windows(slots, state.stable, "", 0, rollout.since)
+        elapsed_s = time.time() - rollout.since
+        return Evidence(elapsed_s, self._windows, tuple(pair.stable for pair in before), is_mixed)
+
     def decided(self, decision: Decision, totals: Mapping[str, Slot]) -> None:
         self._decision, self._totals = decision, totals
 
@@ -66,6 +87,7 @@ class Watched:
             version: [self.gathered.slots[at].get(version) or Slot() for at in seconds]
             for version in state.trial.variants
         }
+        self._lasts_s = [self.gathered.lasts_s.get(at, 1) for at in seconds]
         self._totals = {version: together(series) for version, series in self._series.items()}
 
     def figures(self, candidate: str) -> dict[str, float]:
@@ -97,7 +119,9 @@ class Watched:
     def view(self) -> dict[str, Any]:
         """Plain data for whoever asks."""
         decision = self._decision
-        comparison = compare(list(self._series), list(self._series.values())) if self._series else None
+        comparison = None
+        if self._series:
+            comparison = compare(list(self._series), list(self._series.values()), self._lasts_s)
         return {
             "problem": self.problem,
             "action": None if decision is None else decision.action,

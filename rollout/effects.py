@@ -69,7 +69,7 @@ class Comparison:
 @dataclass(frozen=True, slots=True)
 class _Measure:
     over: Callable[[Slot], float]
-    under: Callable[[Slot], float]
+    under: Callable[[Slot], float] | None  # None: by the second
     relation: Relation
     scale: float = 1.0
 
@@ -92,7 +92,7 @@ _MEASURES = {
     "hits": _Measure(lambda slot: slot.hits, _requests, "difference"),
     "engine": _Measure(lambda slot: slot.engine_s, _computed, "ratio"),
     "cost": _Measure(lambda slot: slot.replica_s, _requests, "ratio", scale=1000.0),
-    "throughput": _Measure(_requests, lambda slot: 1.0, "ratio"),
+    "throughput": _Measure(_requests, None, "ratio"),
 }
 MEASURES = (*QUANTILES, *_MEASURES)
 
@@ -106,16 +106,19 @@ class Estimate:
     high: float
 
 
-def compare(names: Sequence[str], seconds: Sequence[Sequence[Slot]]) -> Comparison:
+def compare(
+    names: Sequence[str], seconds: Sequence[Sequence[Slot]], lasts_s: Sequence[int] | None = None
+) -> Comparison:
     """Values, effects and intervals. `seconds` has for each name its slots, those of the same second at the
-    same place; a second without a request is an empty Slot."""
+    same place; a second without a request is an empty Slot. `lasts_s`: of slots that are longer than that."""
     alpha = MISTAKES / (len(MEASURES) * max(1, len(names) - 1))
-    estimates = [_estimates(slots, alpha) for slots in seconds]
+    lengths = np.array(lasts_s or [1] * max(map(len, seconds), default=0), np.float64)
+    estimates = [_estimates(slots, lengths, alpha) for slots in seconds]
     variants = tuple(
         Variant(
             name,
             sum(slot.requests for slot in slots),
-            sum(slot.requests > 0 for slot in slots),
+            int(sum(length for slot, length in zip(slots, lengths, strict=True) if slot.requests)),
             {measure: estimate.value for measure, estimate in found.items()},
         )
         for name, slots, found in zip(names, seconds, estimates, strict=True)
@@ -135,14 +138,15 @@ def _is_enough(baseline: Variant, variant: Variant) -> bool:
     )
 
 
-def _estimates(slots: Sequence[Slot], alpha: float) -> dict[str, Estimate]:
+def _estimates(slots: Sequence[Slot], lengths: Array, alpha: float) -> dict[str, Estimate]:
     found = {}
     latencies = Latencies([slot.latency for slot in slots])
     if latencies.count:
         for name, share in QUANTILES.items():
             found[name] = quantile_interval(latencies, share, alpha)
     for name, measure in _MEASURES.items():
-        over, under = numbers(slots, measure.over), numbers(slots, measure.under)
+        over = numbers(slots, measure.over)
+        under = numbers(slots, measure.under) if measure.under else lengths
         if under.sum() and (over.sum() or measure.relation == "difference"):
             found[name] = mean_interval(over * measure.scale, under, alpha, measure.spare)
     return found

@@ -17,6 +17,7 @@ class Gathered:
 
     def __init__(self) -> None:
         self.slots: Slots = {}
+        self.lasts_s: dict[int, int] = {}  # of slots that are longer than a second
         self.until = 0.0  # up to here nothing is missing
         self._key = ""
         self._since = 0
@@ -56,7 +57,10 @@ class Gathered:
 
     def _join(self) -> None:
         seconds = sorted(self.slots)
+        limit = seconds[-_FINE] - seconds[-_FINE] % _COARSE_S
         joined: Slots = {}
-        for at in seconds[:-_FINE]:
-            merge_into(joined, {at - at % _COARSE_S: self.slots[at]})
-        self.slots = joined | {at: self.slots[at] for at in seconds[-_FINE:]}
+        for at in [at for at in seconds if at < limit]:
+            start = at - at % _COARSE_S
+            merge_into(joined, {start: self.slots.pop(at)})
+            self.lasts_s[start] = _COARSE_S
+        self.slots = joined | self.slots
