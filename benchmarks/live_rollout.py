@@ -22,6 +22,8 @@ from deployments.serving import Server, serving
 from deployments.versions import GATEWAY_APP
 from engines.artifact import Repository
 from headrace.config import parse_config
+from rollout.state import State
+from rollout.store import Store
 
 _LOOK_S = 0.05
 _PATIENCE_S = 30.0
@@ -112,13 +114,16 @@ def keep_sending(server: Server, rate_per_s: float, seed: int = 0) -> Sent:
     return Sent(server, rate_per_s, _PIECE_S, seed, is_endless=True)
 
 
-def watch(seconds: float, is_over: Callable[[Mapping[str, Any]], bool]) -> list[tuple[float, dict[str, Any]]]:
-    """Each state of the rollout that was seen, with its time, until it is over or the time is."""
-    seen: list[tuple[float, dict[str, Any]]] = []
+def watch(server: Server, seconds: float, is_over: Callable[[State], bool]) -> list[tuple[float, State]]:
+    """Each state that was seen in the repository, with its time, until it is over or the time is. Asking the
+    server for it all the time would take a good part of two cores."""
+    store = Store(Path(server.config.repository))
+    seen: list[tuple[float, State]] = []
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        state = act("status")
-        if not seen or state["revision"] != seen[-1][1]["revision"]:
+        state = store.read(MODEL)
+        assert state is not None
+        if not seen or state.revision != seen[-1][1].revision:
             seen.append((time.time(), state))
         if is_over(state):
             break
@@ -137,8 +142,13 @@ def kill(title: str) -> None:
     psutil.Process(min(processes(title))).kill()
 
 
-def is_done(state: Mapping[str, Any]) -> bool:
-    return state["rollout"] is None
+def is_done(state: State) -> bool:
+    return state.rollout is None
+
+
+def gets(version: str, share: float) -> Callable[[State], bool]:
+    """Whether a version has this share of the requests."""
+    return lambda state: state.split.shares.get(version) == share
 
 
 def answered_by(load: OpenLoad) -> Mapping[str, int]:

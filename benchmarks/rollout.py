@@ -25,6 +25,7 @@ from benchmarks.live_rollout import (
     act,
     answered_by,
     digits_server,
+    gets,
     is_done,
     keep_sending,
     kill,
@@ -34,6 +35,7 @@ from benchmarks.live_rollout import (
 from deployments.open_loop import OpenLoad
 from deployments.serving import Server
 from headrace.tensors import Array
+from rollout.state import Event, State
 
 UNCHANGED = 50  # checks
 RATE = 100.0  # requests a second: half of what a replica can do
@@ -78,12 +80,12 @@ def good(server: Server, quick: bool) -> tuple[list[Figure], Any]:
         quiet.append(send(server, RATE, 8, seed=2 * number).result())
         sent = keep_sending(server, RATE, seed=2 * number + 1)
         _start(_other(), steps=[5, 25, 50, 100])
-        seen = watch(90, is_done)
+        seen = watch(server, 90, is_done)
         seconds.append(seen[-1][0] - seen[0][0])
         during.append(sent.result())
-        ended = seen[-1][1]["history"][-1]
-        print(f"{number + 1}: {ended['what']} after {seconds[-1]:.1f} s, {_words(during[-1])}", flush=True)
-        if seen[-1][1]["rollout"] is not None:
+        ended = seen[-1][1].history[-1]
+        print(f"{number + 1}: {ended.what} after {seconds[-1]:.1f} s, {_words(during[-1])}", flush=True)
+        if seen[-1][1].rollout is not None:
             print(f"  it did not end: {act('status')['seen']}")
             act("rollback")
     finished = [event for event in act("history")["events"] if event["what"] == "finished"]
@@ -105,15 +107,15 @@ def bad(server: Server, quick: bool) -> tuple[list[Figure], Any]:
     for version in ("fails", "slow"):
         sent = keep_sending(server, RATE)
         _start(version, steps=[100 * share, 100], min_sample=sample)
-        seen = watch(80, is_done)
+        seen = watch(server, 80, is_done)
         load = sent.result()
         candidate = _times(load, sent.began, ("candidate", "fallback"))
-        ended = seen[-1][1]["history"][-1]
-        print(f"{version}: {ended['what']} at {len(candidate)} requests: {ended['why']}; {_words(load)}")
+        ended = seen[-1][1].history[-1]
+        print(f"{version}: {ended.what} at {len(candidate)} requests: {ended.why}; {_words(load)}")
         late = _at(ended) - candidate[sample - 1] if len(candidate) >= sample else 0.0
         exposure = _exposure(load, sent, seen, share)
         figures += [
-            Figure(f"{version}: rolled back", float(ended["what"] == "rolled_back"), "", ">= 1"),
+            Figure(f"{version}: rolled back", float(ended.what == "rolled_back"), "", ">= 1"),
             Figure(f"{version}: rolled back after its minimum sample", late, "s", "<= 30"),
             Figure(f"{version}: its requests / the canary's share", exposure, "", "<= 1"),
             Figure(f"{version}: requests that it got", len(candidate), "requests"),
@@ -122,16 +124,16 @@ def bad(server: Server, quick: bool) -> tuple[list[Figure], Any]:
     sent = keep_sending(server, RATE)
     copied = 300
     _start("flips", steps=[10, 100], shadow=50.0, guards=["drift<=0.01"], min_sample=copied)
-    seen = watch(90, is_done)
+    seen = watch(server, 90, is_done)
     load = sent.result()
-    ended = seen[-1][1]["history"][-1]
-    began = next(at for at, state in seen if state["rollout"] and state["rollout"]["phase"] == "shadow")
+    ended = seen[-1][1].history[-1]
+    began = next(at for at, state in seen if state.rollout and state.rollout.phase == "shadow")
     sampled = began + copied / (RATE * 0.5)
     exposed = len(load.status) - answered_by(load).get("", 0)
-    print(f"flips: {ended['what']}: {ended['why']}; {ended['figures']}; {_words(load)}")
+    print(f"flips: {ended.what}: {ended.why}; {dict(ended.figures)}; {_words(load)}")
     return [
         *figures,
-        Figure("flips: rolled back", float(ended["what"] == "rolled_back"), "", ">= 1"),
+        Figure("flips: rolled back", float(ended.what == "rolled_back"), "", ">= 1"),
         Figure(
             "flips: rolled back after its minimum sample of copies",
             max(0.0, _at(ended) - sampled),
@@ -150,18 +152,18 @@ def kills(server: Server, quick: bool) -> tuple[list[Figure], Any]:
         sent = keep_sending(server, RATE)
         other, stable = _other(), act("status")["stable"]
         _start(other, steps=[20, 60, 100])
-        _reach(other, 0.2)
+        _reach(server, other, 0.2)
         kill(title)
-        seen = watch(90, is_done)
+        seen = watch(server, 90, is_done)
         load = sent.result()
-        versions = {state["stable"] for _, state in seen}
-        kept = all(stable in state["split"] or other in state["split"] for _, state in seen)
-        print(f"{name} killed: {seen[-1][1]['history'][-1]['what']}, {_words(load)}")
+        versions = {state.stable for _, state in seen}
+        kept = all({stable, other} & state.split.shares.keys() for _, state in seen)
+        print(f"{name} killed: {seen[-1][1].history[-1].what}, {_words(load)}")
         figures += [
             Figure(f"{name} killed: failed requests", load.num_failed, "requests", "<= 0"),
             Figure(
                 f"{name} killed: goes on, the stable version never lost",
-                float(kept and versions <= {stable, other} and seen[-1][1]["stable"] == other),
+                float(kept and versions <= {stable, other} and seen[-1][1].stable == other),
                 "",
                 ">= 1",
             ),
@@ -175,7 +177,7 @@ def back(server: Server, quick: bool) -> tuple[list[Figure], Any]:
     for number in range(2 if quick else 10):
         other = _other()
         _start(other, steps=[50, 100], min_sample=1_000_000, guards=[])
-        _reach(other, 0.5)
+        _reach(server, other, 0.5)
         sent = send(server, RATE, 4, seed=number)
         time.sleep(2)
         asked = time.time()
@@ -197,8 +199,8 @@ def _start(version: str, **plan: Any) -> None:
     act("start", to=version, **{**_PLAN, **plan})
 
 
-def _reach(version: str, share: float) -> None:
-    watch(40, lambda state: state["split"].get(version) == share)
+def _reach(server: Server, version: str, share: float) -> None:
+    watch(server, 40, gets(version, share))
 
 
 def _times(load: OpenLoad, began: float, kinds: Sequence[str]) -> Array:
@@ -207,10 +209,10 @@ def _times(load: OpenLoad, began: float, kinds: Sequence[str]) -> Array:
     return np.sort(load.intended[is_so]) + began
 
 
-def _exposure(load: OpenLoad, sent: Sent, seen: Sequence[tuple[float, Any]], share: float) -> float:
+def _exposure(load: OpenLoad, sent: Sent, seen: Sequence[tuple[float, State]], share: float) -> float:
     """The candidate's part of the requests of its first step, over its share; one request for each gateway is
     left out, since shares of few requests are rounded."""
-    since = next(at for at, state in seen if state["split"].get(state["rollout"]["candidate"]) == share)
+    since = next(at for at, state in seen if share in state.split.shares.values())
     until = seen[-1][0]
     left = load.intended + sent.began
     num_all = int(((left >= since - 0.5) & (left <= until)).sum())
@@ -218,8 +220,8 @@ def _exposure(load: OpenLoad, sent: Sent, seen: Sequence[tuple[float, Any]], sha
     return max(0.0, (exposed - _GATEWAYS) / (share * num_all))
 
 
-def _at(event: Mapping[str, Any]) -> float:
-    return datetime.fromisoformat(event["at"]).timestamp()
+def _at(event: Event) -> float:
+    return datetime.fromisoformat(event.at).timestamp()
 
 
 def _pooled(loads: Sequence[OpenLoad]) -> Array:

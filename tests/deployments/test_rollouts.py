@@ -14,7 +14,17 @@ import numpy as np
 import pytest
 
 from benchmarks.digit_versions import MODEL, inputs
-from benchmarks.live_rollout import act, answered_by, digits_server, is_done, kill, processes, send, watch
+from benchmarks.live_rollout import (
+    act,
+    answered_by,
+    digits_server,
+    gets,
+    is_done,
+    kill,
+    processes,
+    send,
+    watch,
+)
 from deployments.admin import TOKEN
 from deployments.serving import Server
 from headrace.errors import ConfigRejected, Conflict, HeadraceError, NotFound
@@ -51,15 +61,15 @@ def test_a_good_version_takes_over_and_no_caller_notices(server: Server) -> None
     before = replicas("1")
     sent = send(server, RATE, 25)
     act("start", to="2", guards=GUARDS, **QUICK)
-    seen = watch(60, lambda state: state["rollout"] is None or state["rollout"]["phase"] == "soak")
+    seen = watch(server, 60, lambda state: state.rollout is None or state.rollout.phase == "soak")
     assert replicas("1") == before  # until the last step, the stable version is what it was
     assert len(before) == 1
-    seen += watch(60, is_done)
+    seen += watch(server, 60, is_done)
     load = sent.result()
-    assert seen[-1][1]["stable"] == "2"
-    assert [event["what"] for event in seen[-1][1]["history"]][-1] == "finished"
+    assert seen[-1][1].stable == "2"
+    assert seen[-1][1].history[-1].what == "finished"
     assert load.num_failed == 0
-    shares = [state["split"].get("2", 0.0) for _, state in seen]
+    shares = [state.split.shares.get("2", 0.0) for _, state in seen]
     assert shares == sorted(shares)
     assert {0.1, 0.5, 1.0} <= set(shares)
 
@@ -78,12 +88,12 @@ def test_the_former_version_ends_when_nobody_needs_it(server: Server) -> None:
 def test_the_failures_of_a_candidate_reach_nobody_and_it_is_rolled_back(server: Server, stable: str) -> None:
     sent = send(server, RATE, 40)
     act("start", to="fails", guards=GUARDS, **{**QUICK, "steps": [30, 100], "min_sample": 1000})
-    seen = watch(60, is_done)
+    seen = watch(server, 60, is_done)
     load = sent.result()
-    assert seen[-1][1]["stable"] == stable
-    last = seen[-1][1]["history"][-1]
-    assert (last["what"], last["version"]) == ("rolled_back", "fails")
-    assert "errors" in last["why"]
+    assert seen[-1][1].stable == stable
+    last = seen[-1][1].history[-1]
+    assert (last.what, last.version) == ("rolled_back", "fails")
+    assert "errors" in last.why
     assert load.num_failed == 0
     found = answered_by(load)
     assert found["fallback"] > 0
@@ -93,12 +103,12 @@ def test_the_failures_of_a_candidate_reach_nobody_and_it_is_rolled_back(server: 
 def test_wrong_answers_are_caught_in_shadow_before_any_caller_gets_one(server: Server, stable: str) -> None:
     sent = send(server, RATE, 45)
     act("start", to="flips", guards=["drift<=0.01"], shadow=100.0, **{**QUICK, "min_sample": 2000})
-    seen = watch(60, is_done)
+    seen = watch(server, 60, is_done)
     load = sent.result()
-    last = seen[-1][1]["history"][-1]
-    assert (last["what"], last["percent"]) == ("rolled_back", 0.0)
-    assert "drift" in last["why"]
-    assert last["figures"]["requests"] == 0
+    last = seen[-1][1].history[-1]
+    assert (last.what, last.percent) == ("rolled_back", 0.0)
+    assert "drift" in last.why
+    assert last.figures["requests"] == 0
     assert answered_by(load) == {"": len(load.status)}
     assert load.num_failed == 0
 
@@ -106,11 +116,11 @@ def test_wrong_answers_are_caught_in_shadow_before_any_caller_gets_one(server: S
 def test_a_version_that_cannot_be_loaded_is_given_up(server: Server, stable: str) -> None:
     sent = send(server, RATE, 10)
     act("start", to="broken", guards=GUARDS, **QUICK)
-    seen = watch(120, is_done)
-    last = seen[-1][1]["history"][-1]
-    assert last["what"] == "rolled_back"
-    assert "cannot be loaded" in last["why"]
-    assert "/" not in last["why"]
+    seen = watch(server, 120, is_done)
+    last = seen[-1][1].history[-1]
+    assert last.what == "rolled_back"
+    assert "cannot be loaded" in last.why
+    assert "/" not in last.why
     assert sent.result().num_failed == 0
 
 
@@ -147,7 +157,7 @@ def test_a_second_rollout_is_refused_while_one_runs(server: Server, stable: str)
 def test_a_rollback_is_in_force_everywhere_within_a_second(server: Server, stable: str) -> None:
     other = "1" if stable != "1" else "2"
     act("start", to=other, guards=[], **{**QUICK, "steps": [50, 100], "min_sample": 100_000})
-    watch(30, lambda state: state["split"].get(other) == 0.5)
+    watch(server, 30, gets(other, 0.5))
     sent = send(server, RATE, 8)
     time.sleep(4)
     act("rollback")
@@ -164,7 +174,7 @@ def test_a_caller_meets_the_same_version_each_time_by_every_way_in(server: Serve
 
     other = "1" if stable != "1" else "2"
     act("start", to=other, guards=[], **{**QUICK, "steps": [50, 100], "min_sample": 100_000})
-    watch(30, lambda state: state["split"].get(other) == 0.5)
+    watch(server, 30, gets(other, 0.5))
     gateway = serve.get_app_handle("headrace")
     x = inputs(1)
     for caller in ("ann", "bob", "cy", "dee", "eve", "finn"):
@@ -200,11 +210,11 @@ def test_whatever_process_is_killed_the_rollout_goes_on(server: Server, stable: 
     other = "1" if stable != "1" else "2"
     sent = send(server, RATE, 30)
     act("start", to=other, guards=GUARDS, **{**QUICK, "steps": [20, 60, 100], "interval_s": 2})
-    watch(30, lambda state: state["split"].get(other) == 0.2)
+    watch(server, 30, gets(other, 0.2))
     kill(title)
-    seen = watch(60, is_done)
-    assert seen[-1][1]["stable"] == other
-    assert seen[-1][1]["history"][-1]["what"] == "finished"
+    seen = watch(server, 60, is_done)
+    assert seen[-1][1].stable == other
+    assert seen[-1][1].history[-1].what == "finished"
     assert sent.result().num_failed == 0
 
 
