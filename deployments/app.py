@@ -233,14 +233,14 @@ def check_size(config: Config, hint: str = "") -> None:
 
 
 def num_cpus(config: Config) -> int:
-    """The CPUs that the applications of a pinned configuration ask Ray for."""
+    """The CPUs that the applications of a pinned configuration ask Ray for, a candidate for each model and the
+    monitor among them."""
     found = setups(config)
-    return config.gateways + sum(
-        setup.instances * setup.threads
-        for name, entry in config.models.items()
-        if entry.placement == "replicas"
-        for setup in found[name].values()
-    )
+    asked = config.gateways + 1
+    for name, entry in config.models.items():
+        each = [setup.instances * setup.threads for setup in found[name].values()]
+        asked += (sum(each) if entry.placement == "replicas" else 0) + max(each)
+    return asked
 
 
 def gateway_app(args: dict[str, str]) -> Application:

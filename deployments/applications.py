@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from deployments.versions import APP_PREFIX, app_name
+from deployments.waiting import waits
 from headrace.config import Config
 
 _log = logging.getLogger(__name__)
@@ -35,7 +36,10 @@ class Applications:
         from ray import serve
 
         found = {}
-        for name, app in serve.status().applications.items():
+        applications = serve.status().applications
+        is_waiting = any(str(app.status.value) == "DEPLOYING" for app in applications.values())
+        wanting = waits() if is_waiting else {}
+        for name, app in applications.items():
             if name.startswith(APP_PREFIX):
                 states = [entry.replica_states for entry in app.deployments.values()]
                 status = str(app.status.value)
@@ -43,7 +47,7 @@ class Applications:
                     sum(counts.get("RUNNING", 0) for counts in states),
                     status == "RUNNING",
                     status == "DEPLOY_FAILED",
-                    _in_words(app.message) or f"its application is {status}",
+                    _in_words(app.message) or _waiting(wanting.get(name), status),
                 )
         return found
 
@@ -85,6 +89,10 @@ def _end(name: str) -> None:
     from ray import serve
 
     serve.delete(name, _blocking=False)
+
+
+def _waiting(what: str | None, status: str) -> str:
+    return f"it waits for {what}" if what else f"its application is {status}"
 
 
 def _in_words(message: str) -> str:

@@ -143,6 +143,8 @@ class Monitor:
                 await self._decide(watched, state)
             else:
                 watched.compare(state, _SETTLE_S)
+        if not self._behind(state, seen):  # what an earlier rollout has left may be in the way of this one
+            await self._end_others(state, seen, health)
 
     def _behind(self, state: State, seen: list[dict[str, Any]]) -> str:
         """Why what the gateways see says nothing about the present split; "" if it does."""
@@ -194,11 +196,17 @@ class Monitor:
         """End the applications that no gateway needs any more, once all gateways follow."""
         if self._behind(state, seen):
             return
-        kept = {*self._wanted(state), *self._config.models[state.model].versions[:-1]}
-        used = {app for told in seen for app in told["applications"]}
-        left = await self._applications.end_others(state.model, kept, used, health)
+        left = await self._end_others(state, seen, health)
         missing = await self._applications.ensure(state.model, self._wanted(state), health)
         watched.is_settled = not left and not missing and len(seen) >= self._config.gateways
+
+    async def _end_others(
+        self, state: State, seen: list[dict[str, Any]], health: Mapping[str, Health]
+    ) -> list[str]:
+        """Those that are left, since a gateway still uses them."""
+        kept = {*self._wanted(state), *self._config.models[state.model].versions[:-1]}
+        used = {app for told in seen for app in told["applications"]}
+        return await self._applications.end_others(state.model, kept, used, health)
 
 
 async def tell(gateways: DeploymentHandle) -> None:
