@@ -77,7 +77,7 @@ def good(server: Server, quick: bool) -> tuple[list[Figure], Any]:
     during: list[OpenLoad] = []
     seconds: list[float] = []
     for number in range(count):
-        quiet.append(send(server, RATE, 8, seed=2 * number).result())
+        quiet.append(send(server, RATE, 6, seed=2 * number).result())
         sent = keep_sending(server, RATE, seed=2 * number + 1)
         _start(_other(), steps=[5, 25, 50, 100])
         seen = watch(server, 90, is_done)
@@ -103,7 +103,7 @@ def good(server: Server, quick: bool) -> tuple[list[Figure], Any]:
 def bad(server: Server, quick: bool) -> tuple[list[Figure], Any]:
     """Versions that fail, are slow, or answer wrongly: with callers' requests, and in shadow."""
     figures: list[Figure] = []
-    share, sample = 0.1, 100
+    share, sample = 0.1, 200
     for version in ("fails", "slow"):
         sent = keep_sending(server, RATE)
         _start(version, steps=[100 * share, 100], min_sample=sample)

@@ -233,8 +233,8 @@ def check_size(config: Config, hint: str = "") -> None:
 
 
 def num_cpus(config: Config) -> int:
-    """The CPUs that the applications of a pinned configuration ask Ray for, a candidate for each model and the
-    monitor among them."""
+    """The CPUs that the applications of a pinned configuration ask Ray for, a candidate for each model and
+    the monitor among them."""
     found = setups(config)
     asked = config.gateways + 1
     for name, entry in config.models.items():
