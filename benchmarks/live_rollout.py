@@ -35,9 +35,15 @@ def digits_server(root: Path, **model: Any) -> Iterator[Server]:
     """Two gateways before the digits' version 1, on replicas unless told otherwise."""
     if not (root / MODEL).is_dir():
         digit_versions.publish_versions(Repository(root))
-    (port,) = free_ports(1)
+    port, grpc_port = free_ports(2)
     entry = {"versions": ["1"], "placement": "replicas", "replicas": 1, "run_code": True, **model}
-    document = {"repository": str(root), "http": {"port": port}, "gateways": 2, "models": {MODEL: entry}}
+    document = {
+        "repository": str(root),
+        "http": {"port": port},
+        "grpc": {"port": grpc_port},
+        "gateways": 2,
+        "models": {MODEL: entry},
+    }
     with serving(parse_config(document)) as server:
         yield server
 

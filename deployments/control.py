@@ -152,7 +152,7 @@ class Control:
             where = ".".join(map(str, problem["loc"]))
             told = str(problem["msg"]).removeprefix("Value error, ")
             raise CallerError(f"{where}: {told}; got {problem['input']!r}" if where else told) from err
-        feedback = getattr(self._config.models[model], "feedback", None)
+        feedback = self._config.models[model].feedback
         parse_guards(plan.guards, is_shadowed=plan.shadow > 0, has_feedback=feedback is not None)
         return plan
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -12,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tritonclient.grpc as triton_grpc
+import tritonclient.http as triton_http
 
 from benchmarks.digit_versions import MODEL, inputs
 from benchmarks.live_rollout import (
@@ -32,6 +36,7 @@ from rollout.state import FILE
 
 RATE = 60.0
 SECRET = "a token of the tests"
+CALLER = "headrace-caller"
 QUICK = {"steps": [10, 50, 100], "interval_s": 1, "min_sample": 20, "soak_s": 1}
 GUARDS = ["p50<=3x", "errors<=+0.5%"]  # the machine is shared, so that latencies differ by chance
 
@@ -169,21 +174,56 @@ def test_a_rollback_is_in_force_everywhere_within_a_second(server: Server, stabl
     assert load.num_failed == 0
 
 
-def test_a_caller_meets_the_same_version_each_time_by_every_way_in(server: Server, stable: str) -> None:
-    from ray import serve
+def answering(server: Server, caller: str) -> set[str]:
+    """The versions that answer a caller by HTTP and by gRPC, asked several times."""
+    assert server.config.grpc is not None
+    tensor = triton_grpc.InferInput("x", [1, 64], "FP32").set_data_from_numpy(inputs(1))
+    told = {CALLER: caller}
+    with triton_grpc.InferenceServerClient(f"127.0.0.1:{server.config.grpc.port}") as client:
+        found = {client.infer(MODEL, [tensor], headers=told).get_response().model_version for _ in range(3)}
+    tensor = triton_http.InferInput("x", [1, 64], "FP32").set_data_from_numpy(inputs(1))
+    with triton_http.InferenceServerClient(f"127.0.0.1:{server.config.http.port}") as client:
+        answers = [client.infer(MODEL, [tensor], headers=told) for _ in range(3)]
+    return found | {answer.get_response()["model_version"] for answer in answers}
 
+
+def test_a_caller_meets_the_same_version_each_time_by_every_way_in(server: Server, stable: str) -> None:
     other = "1" if stable != "1" else "2"
     act("start", to=other, guards=[], **{**QUICK, "steps": [50, 100], "min_sample": 100_000})
     watch(server, 30, gets(other, 0.5))
-    gateway = serve.get_app_handle("headrace")
-    x = inputs(1)
-    for caller in ("ann", "bob", "cy", "dee", "eve", "finn"):
-        for _ in range(4):
-            answer = gateway.infer.remote(MODEL, {"x": x}, caller=caller).result()
-            assert answer["scores"].shape == (1, 10)
-    seen = act("status")
-    assert seen["rollout"]["phase"] == "canary"
+    time.sleep(1.0)
+    found = [answering(server, f"caller {number}") for number in range(12)]
+    assert all(len(versions) == 1 for versions in found)
+    assert set.union(*found) == {stable, other}
     act("rollback")
+
+
+def headrace(server: Server, *arguments: str) -> str:
+    command = [sys.executable, "-m", "deployments.cli", *arguments, "--address", server.ray_address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return f"{done.returncode}: {done.stdout}{done.stderr}"
+
+
+def test_the_commands_say_what_they_do(server: Server, stable: str) -> None:
+    other = "1" if stable != "1" else "2"
+    plan = ["--steps", "50,100", "--interval", "2s", "--guard", "errors<=+0.5%", "--min-sample", "100000"]
+    told = headrace(server, "rollout", "start", MODEL, "--to", other, *plan)
+    assert told.startswith(f"0: {MODEL}: version {stable} 100%"), told
+    watch(server, 30, gets(other, 0.5))
+    send(server, RATE, 3).result()
+    time.sleep(1.5)
+    told = headrace(server, "rollout", "status", MODEL)
+    assert f"version {other} 50%" in told
+    assert "errors<=+0.5%" in told
+    assert f"3: headrace: a rollout of '{MODEL}'"[3:] in headrace(
+        server, "ab", "start", MODEL, "--variants", f"{stable}=50,{other}=50"
+    )
+    assert "rolled back: enough seen" in headrace(
+        server, "rollout", "rollback", MODEL, "--why", "enough seen"
+    )
+    assert "enough seen" in headrace(server, "rollout", "history", MODEL)
+    told = headrace(server, "rollout", "start", MODEL, "--to", "99")
+    assert told.startswith(f"2: headrace: model '{MODEL}' has no version '99'; there are: 1, 2"), told
 
 
 def test_a_damaged_file_is_held_as_it_was_and_told(server: Server, stable: str) -> None:
