@@ -173,9 +173,12 @@ def deploy(config: Config) -> None:
     with telling():
         for name, entry in config.models.items():
             versions = entry.versions if entry.placement == "replicas" else []
-            for version in [*versions, *candidates(config, name)]:
-                wanted.add(app_name(name, version))
+            for version in versions:
                 _run_replicas(model(config, name, version), app_name(name, version))
+            others = [version for version in candidates(config, name) if version not in versions]
+            for version in others:  # not waited for: they may be broken
+                start_model(config, name, version)
+            wanted |= {app_name(name, version) for version in [*versions, *others]}
         per_node = gateways_per_node(config.gateways, capacities(GATEWAY_APP))
         try:
             serve.run(gateway(config, per_node), name=GATEWAY_APP, route_prefix="/")

@@ -24,6 +24,7 @@ from headrace.requests import Ran
 from headrace.tensors import Signature, TensorMap
 
 _log = logging.getLogger(__name__)
+_REACH_S = 5.0
 
 
 class Backend(Protocol):
@@ -121,8 +122,13 @@ class Replicas:
             self._waiting.discard(item)  # its caller left, or its deadline passed
 
     async def reach(self) -> None:
-        """Learn where the replicas are, so that no request has to wait for that."""
-        await self._handle.infer_packed.remote([])
+        """Learn where the replicas are, so that no request has to wait for that; EngineUnavailable when they
+        do not answer now."""
+        try:
+            async with asyncio.timeout(_REACH_S):
+                await self._handle.infer_packed.remote([])
+        except Exception as err:
+            raise EngineUnavailable("its replicas do not answer yet") from err
 
     def usual_s(self) -> float:
         if not self._service.can_weigh:

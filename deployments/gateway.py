@@ -72,6 +72,7 @@ class Gateway(GrpcMethods):
         self.control = Control(self._config, self._repository, self._tell)
         self._follower = Follower(Store(self._repository.root), self._models)
         await self._follower.look()
+        await self._follower.ready()
         self._tasks = [
             asyncio.create_task(metrics.report(self._opener.queues, self._models.shares)),
             asyncio.create_task(watch(self._opener.hosts)),

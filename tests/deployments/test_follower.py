@@ -52,6 +52,7 @@ class Followed:
     async def change(self, make: Any, *arguments: Any) -> State:
         state = self.store.change("m", "1", lambda state: make(state, *arguments))
         await self.follower.look()
+        await self.follower.ready()
         return state
 
     def shares(self) -> dict[str, float]:
@@ -89,9 +90,10 @@ async def test_a_version_that_cannot_be_had_changes_nothing_and_is_tried_again(f
     await followed.change(states.start, "2", PLAN, "id", 0.0)
     await followed.change(states.advance, 1.0, "loaded")
     assert followed.shares() == {"1": 1.0}
-    assert followed.models.traffic.problem == "its replicas are not there"
+    assert followed.models.traffic.problem == "version '2': its replicas are not there"
     followed.models.failure = None
     await followed.follower.look()
+    await followed.follower.ready()
     assert followed.shares() == {"2": 0.25, "1": 0.75}
     assert followed.models.traffic.problem == ""
 
