@@ -49,7 +49,8 @@ class Follower:
                 except Exception as err:
                     told = _told(err)
                     if told != traffic.problem:
-                        _log.warning(f"model {name!r} is answered as before: {told}", exc_info=err)
+                        level = logging.INFO if isinstance(err, EngineUnavailable) else logging.WARNING
+                        _log.log(level, f"model {name!r} is answered as before: {told}")
                     traffic.problem = told
 
     async def ready(self) -> None:

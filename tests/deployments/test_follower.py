@@ -90,6 +90,8 @@ async def test_a_version_that_cannot_be_had_changes_nothing_and_is_tried_again(f
     await followed.change(states.start, "2", PLAN, "id", 0.0)
     await followed.change(states.advance, 1.0, "loaded")
     assert followed.shares() == {"1": 1.0}
+    assert followed.models.traffic.problem == "version '2': it is not ready here yet"
+    await followed.follower.look()
     assert followed.models.traffic.problem == "version '2': its replicas are not there"
     followed.models.failure = None
     await followed.follower.look()
