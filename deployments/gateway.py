@@ -162,13 +162,15 @@ class Gateway(GrpcMethods):
         begun = asyncio.get_running_loop().time()
         try:
             with traffic.using(served):
-                served, ran = await self._at_the_door(traffic, served, request, started)
+                answering, ran = await self._at_the_door(traffic, served, request, started)
         except HeadraceError as err:
             self._noted.failed(request.model, served.version, time.time(), err)
             raise
         took_s = asyncio.get_running_loop().time() - begun
-        self._noted.answered(request.model, served.version, time.time(), took_s, ran, _rows(request))
-        return served, ran
+        if answering is not served:  # it refused, and another one had to answer
+            self._noted.failed(request.model, served.version, time.time(), Overloaded("refused"))
+        self._noted.answered(request.model, answering.version, time.time(), took_s, ran, _rows(request))
+        return answering, ran
 
     async def _at_the_door(
         self, traffic: Traffic, served: Served, request: InferRequest, started: float
