@@ -198,7 +198,10 @@ class HttpApp:
             self._gateway.turned_away(route.model, route.version, requests)
 
     def _told_at_the_door(self, request: InferRequest) -> dict[str, str]:
-        door = self._gateway.door_of(request.model, request.version)
+        try:
+            door = self._gateway.door_of(request.model, request.version)
+        except NotFound:  # the version left while it answered
+            return {}
         return door.headers(asyncio.get_running_loop().time())
 
     async def _decode(
