@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from cache.embedded import EmbeddedServer
 from deployments import app
@@ -13,6 +14,8 @@ from deployments.cluster import LocalCluster, addresses, connect, start_serve
 from deployments.flags import HEAD_BYTES
 from deployments.nodes import check_front, check_repository, rooms
 from deployments.setup import Setup
+from deployments.versions import chosen_versions
+from engines.artifact import Repository
 from engines.cpu import cpu_cores
 from headrace.config import Config
 
@@ -52,6 +55,7 @@ class Server:
 def serving(config: Config, *, throughput: bool = True) -> Iterator[Server]:
     """A server on a Ray cluster of its own on this machine, ended with the block."""
     with ExitStack() as stack:
+        _tell_overruled(config)
         config = _for_one_machine(app.pinned(config))  # what is not there is found before anything starts
         if config.cache.enabled and config.cache.url is None:
             cache_server = EmbeddedServer(config.cache.redis_mib)
@@ -69,6 +73,18 @@ def serving(config: Config, *, throughput: bool = True) -> Iterator[Server]:
         app.check_size(config)
         app.deploy(config)
         yield Server(config, cluster.address, f"http://127.0.0.1:{cluster.metrics_port}/metrics")
+
+
+def _tell_overruled(config: Config) -> None:
+    """A warning where a rollout has left another version than the configuration names."""
+    repository = Repository(Path(config.repository))
+    for name, entry in config.models.items():
+        stable = chosen_versions(repository, name, entry)[-1]
+        if entry.versions and stable != entry.versions[-1]:
+            _log.warning(
+                f"models.{name}.versions ends with {entry.versions[-1]!r}, but version {stable!r} answers since "
+                f"its rollout; to change that: headrace rollout start {name} --to {entry.versions[-1]}"
+            )
 
 
 def _for_one_machine(config: Config) -> Config:
@@ -89,6 +105,7 @@ def join(config: Config, address: str, *, is_growing: bool = False) -> Server:
     """
     if config.cache.enabled and config.cache.url is None:
         _log.warning("no cache.url: on a cluster each gateway keeps answers in its own memory only")
+    _tell_overruled(config)
     config = app.pinned(config)
     connect(address)
     nodes = [room for room in rooms() if room.holds_replicas]
