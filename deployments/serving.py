@@ -82,8 +82,8 @@ def _tell_overruled(config: Config) -> None:
         stable = chosen_versions(repository, name, entry)[-1]
         if entry.versions and stable != entry.versions[-1]:
             _log.warning(
-                f"models.{name}.versions ends with {entry.versions[-1]!r}, but version {stable!r} answers since "
-                f"its rollout; to change that: headrace rollout start {name} --to {entry.versions[-1]}"
+                f"models.{name}.versions ends with {entry.versions[-1]!r}, but version {stable!r} answers "
+                f"since its rollout; to change that: headrace rollout start {name} --to {entry.versions[-1]}"
             )
 
 
