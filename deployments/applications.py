@@ -67,16 +67,16 @@ class Applications:
 
     async def end_others(
         self, model: str, kept: Collection[str], used: Collection[str], health: Mapping[str, Health]
-    ) -> list[str]:
+    ) -> tuple[list[str], list[str]]:
         """End the model's applications but for the versions that are kept and the applications that some
-        gateway still uses; those of the latter."""
+        gateway still uses: all that are not kept, and those of them that are left."""
         names = {app_name(model, version) for version in kept}
         others = [name for name in health if name.startswith(app_name(model, "")) and name not in names]
         for name in others:
             if name not in used:
                 _log.warning(f"{name} is not needed any more and ends")
                 await asyncio.to_thread(_end, name)
-        return [name for name in others if name in used]
+        return others, [name for name in others if name in used]
 
     def _start(self, model: str, version: str) -> None:
         from deployments import app

@@ -31,6 +31,7 @@ from rollout.store import Store
 _log = logging.getLogger(__name__)
 
 _LOOK_S = 0.5
+_CALM_S = 2.0  # between two looks at applications that are all well: the controller has better things to do
 _ANSWER_S = 3.0  # of gateways; those that take longer are asked again
 _SETTLE_S = 1.0  # in which all gateways follow a change
 _BEFORE_S = 240  # of the stable version's seconds before a rollout
@@ -48,6 +49,8 @@ class Monitor:
         self._store = Store(Path(self._config.repository))
         self._gateways = DeploymentHandle("Gateway", GATEWAY_APP)
         self._applications = Applications(self._config)
+        self._known: Mapping[str, Health] = {}
+        self._known_at = 0.0
         self._watched = {name: Watched(name) for name in self._config.models}
         self._task = asyncio.create_task(self._watch())
         self._report = asyncio.create_task(metrics.report({}))
@@ -80,7 +83,7 @@ class Monitor:
             return
         since = {name: self._watched[name].begin(state, _BEFORE_S) for name, state in active.items()}
         seen = await self._ask(since)
-        health = await asyncio.to_thread(self._applications.health)
+        health = await self._health(is_urgent=not all(_is_loaded(state) for state in known.values()))
         for name, state in known.items():
             watched = self._watched[name]
             try:
@@ -92,6 +95,14 @@ class Monitor:
             except HeadraceError as err:
                 watched.problem = str(err)
                 _log.warning(f"the rollout of {name!r} waits: {err}")
+
+    async def _health(self, *, is_urgent: bool) -> Mapping[str, Health]:
+        """Of all applications; of a moment ago, as long as nothing is being started or ended."""
+        now = time.monotonic()
+        is_well = bool(self._known) and all(app.is_ready for app in self._known.values())
+        if is_urgent or not is_well or now - self._known_at > _CALM_S:
+            self._known, self._known_at = await asyncio.to_thread(self._applications.health), now
+        return self._known
 
     def _read(self) -> dict[str, State]:
         """The states of models that have one; a damaged one is held, as the gateways hold it."""
@@ -206,7 +217,10 @@ class Monitor:
         """Those that are left, since a gateway still uses them."""
         kept = {*self._wanted(state), *self._config.models[state.model].versions[:-1]}
         used = {app for told in seen for app in told["applications"]}
-        return await self._applications.end_others(state.model, kept, used, health)
+        others, left = await self._applications.end_others(state.model, kept, used, health)
+        if others:
+            self._known_at = 0.0  # they are not what they were
+        return left
 
 
 async def tell(gateways: DeploymentHandle) -> None:
