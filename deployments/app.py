@@ -38,7 +38,6 @@ def routed_by(path: str) -> RequestRouterConfig:
     return found
 
 
-MONITOR_CPUS = 0.1  # not none: Ray would put it on a head that has no CPUs and cannot read the repository
 _LIKE_TO_LIKE = routed_by("deployments.routing.LikeToLikeRouter")
 _LEAST_BUSY = routed_by("deployments.routing.LeastBusyRouter")
 _LOOK_S = 0.5
@@ -74,9 +73,10 @@ def gateway(config: Config, per_node: int | None = None) -> Application:
 
 
 def monitor(config: Config) -> Application:
-    """The application without a route that drives rollouts, of one process."""
+    """The application without a route that drives rollouts, of one process. It takes no CPU of those that
+    nodes were sized for, so Ray may put it on any node; where it cannot read the repository it gives up."""
     deployment = serve.deployment(
-        name="Monitor", num_replicas=1, ray_actor_options={"num_cpus": MONITOR_CPUS}, **_COMMON
+        name="Monitor", num_replicas=1, ray_actor_options={"num_cpus": 0}, **_COMMON
     )
     return deployment(Monitor).bind(_document(config))
 
@@ -236,10 +236,10 @@ def check_size(config: Config, hint: str = "") -> None:
 
 
 def num_cpus(config: Config) -> int:
-    """The CPUs that the applications of a pinned configuration ask Ray for, a candidate for each model and
-    the monitor among them."""
+    """The CPUs that the applications of a pinned configuration ask Ray for, a candidate for each model
+    among them."""
     found = setups(config)
-    asked = config.gateways + 1
+    asked = config.gateways
     for name, entry in config.models.items():
         each = [setup.instances * setup.threads for setup in found[name].values()]
         asked += (sum(each) if entry.placement == "replicas" else 0) + max(each)

@@ -60,9 +60,11 @@ class Monitor:
         self._report.cancel()
 
     async def check_health(self) -> None:
-        """Serve starts another monitor when this one's loop has ended."""
+        """Serve starts another monitor, on another node perhaps, when this one cannot do its work."""
         if self._task.done():
             raise RuntimeError("the monitor's loop has ended")
+        if not await asyncio.to_thread(Path(self._config.repository).is_dir):
+            raise RuntimeError("the repository cannot be read on this node")
 
     async def view(self, model: str) -> dict[str, Any]:
         """What is known about a model's rollout or test."""
