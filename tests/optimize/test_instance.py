@@ -23,7 +23,7 @@ def double(tmp_path: Path) -> Artifact:
 def test_whole_batches_are_timed_for_as_long_as_is_asked(double: Artifact) -> None:
     with Instance(double) as engine:
         calls_s = engine.time(
-            Calls(1, {"length": 20_000}, 8, 0.1)
+            Calls(1, {"length": 100_000}, 8, 0.2)
         ).calls_s  # far fewer than the most of a turn
         assert len(calls_s) > 10
         assert 0.05 < sum(calls_s) < 5
