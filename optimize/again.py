@@ -17,6 +17,7 @@ from optimize.goals import Goals, judge
 from optimize.measure import Measured, accuracy, latencies
 from optimize.prepare import read_examples
 from optimize.progress import Line, Progress
+from optimize.publish import next_version, republish
 from optimize.recipe import Recipe
 from optimize.report import Report
 from optimize.steps import Chain
@@ -80,14 +81,11 @@ def reoptimize(
         there = _like(repository, new)
         if there is None:
             parent = _like(repository, made.open(name, report.original.version))
-            _publish(repository, new, version, parent)
+            manifest = new.manifest
+            files = {file: new.folder / file for file in manifest.files}
+            figures, latencies_ = manifest.figures, manifest.latencies
+            republish(repository, new, version, files, parent=parent, figures=figures, latencies=latencies_)
         return Outcome(report, was, is_now, there or version, why)
-
-
-def next_version(repository: Repository, name: str) -> str:
-    """The number after the largest."""
-    numbers = (int(version) for version in repository.versions(name) if version.isdigit())
-    return str(max(numbers, default=0) + 1)
 
 
 def _measured(
@@ -141,22 +139,3 @@ def _like(repository: Repository, artifact: Artifact) -> str | None:
         if digest_of(manifest) == artifact.digest:
             return version
     return None
-
-
-def _publish(repository: Repository, new: Artifact, version: str, parent: str | None) -> None:
-    manifest = new.manifest
-    repository.publish(
-        manifest.name,
-        version,
-        {file: new.folder / file for file in manifest.files},
-        graph=manifest.graph,
-        signature=manifest.signature,
-        engine=manifest.engine,
-        session=manifest.session,
-        grouping=manifest.grouping,
-        warm_up=manifest.warm_up,
-        precision=manifest.precision,
-        parent=parent,
-        figures=manifest.figures,
-        latencies=manifest.latencies,
-    )

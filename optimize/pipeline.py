@@ -28,6 +28,7 @@ from optimize.measure import Measured
 from optimize.measuring import read_measured
 from optimize.page import as_html
 from optimize.progress import Progress
+from optimize.publish import next_version, republish
 from optimize.recipe import Recipe
 from optimize.report import Report, Row, as_json
 from optimize.rooms import SIGNATURE, graph_folder
@@ -211,11 +212,7 @@ class _Run:
         found = self._published(artifact)
         if found is not None and self._asked.version is None:
             return found.manifest.version
-        return self._asked.version or self._next_version()
-
-    def _next_version(self) -> str:
-        numbers = (int(v) for v in _versions(self._repository, self._name) if v.isdigit())
-        return str(max(numbers, default=0) + 1)
+        return self._asked.version or next_version(self._repository, self._name)
 
     def _publish(
         self,
@@ -232,17 +229,11 @@ class _Run:
         manifest, measured = artifact.manifest, row.measured
         assert measured is not None  # only what was measured is published
         graph_files = {file: artifact.folder / file for file in manifest.graph_files()}
-        return self._repository.publish(
-            self._name,
-            version or self._next_version(),
+        return republish(
+            self._repository,
+            artifact,
+            version or next_version(self._repository, self._name),
             {**graph_files, **(reports or {})},
-            graph=manifest.graph,
-            signature=manifest.signature,
-            engine=manifest.engine,
-            session=manifest.session,
-            grouping=manifest.grouping,
-            warm_up=manifest.warm_up,
-            precision=manifest.precision,
             parent=parent,
             figures=figures or measured.figures(),
             latencies=_latencies(measured),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from engines.artifact import Artifact, Repository
+from engines.manifest import BatchLatency
 from engines.python import call, module_of
 from headrace.config import check_name
 from headrace.errors import ConfigRejected, NotFound
@@ -38,6 +40,35 @@ def next_version(repository: Repository, name: str) -> str:
     except NotFound:
         return "1"
     return str(max((int(version) for version in versions if version.isdigit()), default=0) + 1)
+
+
+def republish(
+    repository: Repository,
+    artifact: Artifact,
+    version: str,
+    files: Mapping[str, Path | bytes],
+    *,
+    parent: str | None,
+    figures: Mapping[str, float],
+    latencies: tuple[BatchLatency, ...],
+) -> Artifact:
+    """A version that is run as `artifact` is, wherever that lies."""
+    manifest = artifact.manifest
+    return repository.publish(
+        manifest.name,
+        version,
+        files,
+        graph=manifest.graph,
+        signature=manifest.signature,
+        engine=manifest.engine,
+        session=manifest.session,
+        grouping=manifest.grouping,
+        warm_up=manifest.warm_up,
+        precision=manifest.precision,
+        parent=parent,
+        figures=figures,
+        latencies=latencies,
+    )
 
 
 def _publish_code(file: Path, repository: Repository, name: str, version: str) -> Artifact:

@@ -9,10 +9,11 @@ import pytest
 
 from engines.artifact import Repository
 from headrace.errors import ConfigRejected, GoalMissed
-from optimize.again import next_version, reoptimize
+from optimize.again import reoptimize
 from optimize.goals import Goals
 from optimize.inputs import write_inputs
 from optimize.pipeline import optimize
+from optimize.publish import next_version
 from optimize.recipe import load_recipe
 from optimize.steps import Precision, QuantizeDynamic, QuantizeStatic
 
