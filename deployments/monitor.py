@@ -85,7 +85,12 @@ class Monitor:
             return
         since = {name: self._watched[name].begin(state, _BEFORE_S) for name, state in active.items()}
         seen = await self._ask(since)
-        health = await self._health(is_urgent=not all(_is_loaded(state) for state in known.values()))
+        changing = [
+            name
+            for name, state in known.items()
+            if not (_is_loaded(state) if name in active else self._watched[name].is_settled)
+        ]
+        health = await self._health(is_urgent=bool(changing))
         for name, state in known.items():
             watched = self._watched[name]
             try:
@@ -155,7 +160,7 @@ class Monitor:
             if state.rollout is not None:
                 await self._decide(watched, state)
             else:
-                watched.compare(state, _SETTLE_S)
+                watched.tests(state, _SETTLE_S)
         if not self._behind(state, seen):  # what an earlier rollout has left may be in the way of this one
             await self._end_others(state, seen, health)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,8 +13,6 @@ from deployments.served import Served
 from headrace.errors import NotFound
 from rollout.split import Chooser, Split, whole
 from rollout.state import State
-
-_log = logging.getLogger(__name__)
 
 
 class Traffic:

@@ -11,7 +11,7 @@ from deployments.applications import Health
 from deployments.versions import app_name
 from rollout.blocks import condense
 from rollout.decide import Decision
-from rollout.effects import compare
+from rollout.effects import QUANTILES, Comparison, compare
 from rollout.evidence import Evidence, Slot, Window, together, windows
 from rollout.gather import Gathered
 from rollout.state import State
@@ -19,7 +19,6 @@ from rollout.store import Stamp
 from rollout.verdict import verdict
 
 _FEWEST_BEFORE = 30  # seconds
-_QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
 class Watched:
@@ -34,8 +33,7 @@ class Watched:
         self.gathered = Gathered()
         self._decision: Decision | None = None
         self._totals: Mapping[str, Slot] = {}
-        self._series: Mapping[str, list[Slot]] = {}  # of a test: by variant and second
-        self._lasts_s: list[int] = []
+        self._test: tuple[tuple[str, ...], float] | None = None  # its variants, and since when they count
         self._step: tuple[str, float] | None = None  # of a rollout: which the windows are of
         self._windows: tuple[Window, ...] = ()
         self._known_until = 0.0
@@ -49,7 +47,7 @@ class Watched:
         if self.gathered.is_about(under_way.id):
             return self.gathered.begin(under_way.id, 0)
         self._decision, self._totals, self._ill_since, self._taken_at = None, {}, None, None
-        self._series = {}
+        self._test = None
         return self.gathered.begin(under_way.id, int(under_way.began) - before_s)
 
     def take(self, seen: list[dict[str, Any]], running: Mapping[str, int]) -> None:
@@ -78,17 +76,21 @@ class Watched:
     def decided(self, decision: Decision, totals: Mapping[str, Slot]) -> None:
         self._decision, self._totals = decision, totals
 
-    def compare(self, state: State, settle_s: float) -> None:
-        """What the variants of a test have done so far."""
+    def tests(self, state: State, settle_s: float) -> None:
+        """A test is under way; what its variants have done is added up for whoever asks."""
         assert state.trial is not None
-        since, until = state.trial.since + settle_s, self.gathered.until
-        seconds = [at for at in sorted(self.gathered.slots) if since <= at and at + 1 <= until]
-        self._series = {
-            version: [self.gathered.slots[at].get(version) or Slot() for at in seconds]
-            for version in state.trial.variants
-        }
-        self._lasts_s = [self.gathered.lasts_s.get(at, 1) for at in seconds]
-        self._totals = {version: together(series) for version, series in self._series.items()}
+        self._test = tuple(state.trial.variants), state.trial.since + settle_s
+
+    def _compared(self) -> tuple[Mapping[str, Slot], Comparison] | None:
+        """What the variants of a test have done so far."""
+        if self._test is None:
+            return None
+        (variants, since), slots, until = self._test, self.gathered.slots, self.gathered.until
+        seconds = [at for at in sorted(slots) if since <= at and at + 1 <= until]
+        series = {version: [slots[at].get(version) or Slot() for at in seconds] for version in variants}
+        lasts_s = [self.gathered.lasts_s.get(at, 1) for at in seconds]
+        totals = {version: together(row) for version, row in series.items()}
+        return totals, compare(list(series), list(series.values()), lasts_s)
 
     def figures(self, candidate: str) -> dict[str, float]:
         """For the history: what each guard read, and of how many requests."""
@@ -119,15 +121,14 @@ class Watched:
     def view(self) -> dict[str, Any]:
         """Plain data for whoever asks."""
         decision = self._decision
-        comparison = None
-        if self._series:
-            comparison = compare(list(self._series), list(self._series.values()), self._lasts_s)
+        compared = self._compared()
+        totals, comparison = compared if compared else (self._totals, None)
         return {
             "problem": self.problem,
             "action": None if decision is None else decision.action,
             "why": "" if decision is None else decision.why,
             "guards": [] if decision is None else [asdict(reading) for reading in decision.readings],
-            "versions": {version: told_of(slot) for version, slot in self._totals.items()},
+            "versions": {version: told_of(slot) for version, slot in totals.items()},
             "effects": [] if comparison is None else [asdict(effect) for effect in comparison.effects],
             "verdict": "" if comparison is None else verdict(comparison),
         }
@@ -139,9 +140,7 @@ def told_of(slot: Slot) -> dict[str, float | None]:
     def share(part: float, whole: float) -> float | None:
         return part / whole if whole else None
 
-    latency = {
-        name: slot.latency.quantile(q) if slot.latency.bins else None for name, q in _QUANTILES.items()
-    }
+    latency = {name: slot.latency.quantile(q) if slot.latency.bins else None for name, q in QUANTILES.items()}
     return {
         "requests": slot.requests,
         "errors": share(slot.errors, slot.requests),
