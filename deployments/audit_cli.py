@@ -202,12 +202,13 @@ def reoptimize(
 def recent_inputs(model: str, address: str) -> list[dict[str, Array]]:
     """What all gateways of a cluster have kept for NAME or NAME/VERSION; NotFound where they keep none."""
     from deployments.cluster import answers_only
+    from deployments.everyone import ask_all
     from deployments.status import served
 
     name, _, version = model.partition("/")
     with answers_only():
         gateways = served(address)
-        kept = gateways.broadcast("kept_inputs", name, version or None).results(timeout_s=_PATIENCE_S)
+        kept = ask_all(gateways, "kept_inputs", name, version or None, timeout_s=_PATIENCE_S)
     return [row for rows in kept for row in rows]
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from deployments import audit_metrics
 from deployments.audit_metrics import Look
+from deployments.everyone import ask_all
 from deployments.versions import chosen_versions
 from engines.artifact import Artifact, Repository
 from engines.cpu import cpu_cores, cpu_flags
@@ -179,7 +180,7 @@ def _nodes() -> list[str]:
 def _asked(facts: Facts, handle: DeploymentHandle, unknown: list[str]) -> Facts:
     """What the gateways tell: what they remember, and which answers were right."""
     try:
-        told = handle.broadcast("cache_stats").results(timeout_s=_PATIENCE_S)
+        told = ask_all(handle, "cache_stats", timeout_s=_PATIENCE_S)
     except EngineUnavailable as err:
         unknown.append(f"how full the caches are: {err}")
         return replace(facts, models=tuple(_judged(facts.models, handle)))
@@ -195,7 +196,7 @@ def _asked(facts: Facts, handle: DeploymentHandle, unknown: list[str]) -> Facts:
 
 def _judged(models: Sequence[ModelFacts], handle: DeploymentHandle) -> list[ModelFacts]:
     since = {model.name: int(time.time()) - _JUDGED_S for model in models}
-    told = handle.broadcast("seen", since).results(timeout_s=_PATIENCE_S)
+    told = ask_all(handle, "seen", since, timeout_s=_PATIENCE_S)
     found = []
     for model in models:
         slots = [

@@ -28,9 +28,10 @@ def stats(
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """How many answers are remembered, and where: in the shared cache and in each gateway."""
+    from deployments.everyone import ask_all
     from deployments.status import served
 
-    told = served(address).broadcast("cache_stats").results(timeout_s=_PATIENCE_S)
+    told = ask_all(served(address), "cache_stats", timeout_s=_PATIENCE_S)
     shared = told[0]["shared"] if told else None
     gateways = [{key: entry[key] for key in ("answers", "bytes", "max_bytes")} for entry in told]
     if json_output:
@@ -59,6 +60,7 @@ def purge(
     address: Address = "auto",
 ) -> None:
     """Delete answers from the shared cache and have all gateways forget them, within a second."""
+    from deployments.everyone import ask_all
     from deployments.status import served
 
     if everything == any(given is not None for given in (model, tenant, key)):
@@ -69,7 +71,7 @@ def purge(
     try:
         count = gateways.purge.remote(**scope).result(timeout_s=_PATIENCE_S)
     except NotFound:
-        gateways.broadcast("forget", **scope).results(timeout_s=_PATIENCE_S)
+        ask_all(gateways, "forget", **scope, timeout_s=_PATIENCE_S)
         console.print("forgotten by every gateway; no cache is shared")
     else:
         console.print(f"{count} answers forgotten")
@@ -135,6 +137,7 @@ def record(
 
     Keys are digests: nothing of what was asked can be read from them. Models without a cache are noted, too.
     """
+    from deployments.everyone import ask_all
     from deployments.status import served
 
     gateways = served(address)
@@ -144,15 +147,15 @@ def record(
     with out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("time", "key", "bytes", "seconds"))
-        gateways.broadcast("record", True).results(timeout_s=_PATIENCE_S)
+        ask_all(gateways, "record", True, timeout_s=_PATIENCE_S)
         try:
             while (left_s := end - time.monotonic()) > 0:
                 time.sleep(min(left_s, 1.0))
-                for rows in gateways.broadcast("recorded").results(timeout_s=_PATIENCE_S):
+                for rows in ask_all(gateways, "recorded", timeout_s=_PATIENCE_S):
                     writer.writerows(rows)
                     count += len(rows)
         finally:
-            gateways.broadcast("record", False).results(timeout_s=_PATIENCE_S)
+            ask_all(gateways, "record", False, timeout_s=_PATIENCE_S)
     console.print(f"{count} requests noted in {out}")
 
 

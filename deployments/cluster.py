@@ -106,7 +106,10 @@ class LocalCluster:
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         ports = Ports(stats, metrics, http, grpc)
         flags = serve_flags(self._http, self._grpc, self._folder, ports, self._throughput, self._max_message)
-        return {"PYTHONPATH": os.pathsep.join(paths), **flags}
+        # Left to itself, Ray wants a token as soon as any earlier use of it has left one in the home folder,
+        # and no driver that is not told so would be let in.
+        admission = {"RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "disabled")}
+        return {"PYTHONPATH": os.pathsep.join(paths), **admission, **flags}
 
     def _connect(self) -> None:
         import ray

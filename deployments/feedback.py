@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from ray.serve.handle import DeploymentHandle
 
+from deployments.everyone import ask_all_async
 from deployments.versions import GATEWAY_APP
 from headrace.config import FeedbackConfig
 from headrace.errors import EngineUnavailable, HeadraceError, NotFound, Overloaded
@@ -37,8 +38,7 @@ async def ask(model: str, tenant: str, truths: list[Truth]) -> Sequence[Sequence
     """All gateways, this one included. One that does not answer may have known: that is told, unless another
     one knows."""
     gateways = DeploymentHandle("Gateway", GATEWAY_APP)
-    response = gateways.broadcast("judge_here", model, tenant, truths)
-    found = await response.results_async(timeout_s=_PATIENCE_S, return_exceptions=True)
+    found = await ask_all_async(gateways, "judge_here", model, tenant, truths, timeout_s=_PATIENCE_S)
     told: list[Sequence[Found]] = [entry for entry in found if not isinstance(entry, BaseException)]
     return told if len(told) == len(found) else [*told, [_unreachable()] * len(truths)]
 

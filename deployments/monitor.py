@@ -17,6 +17,7 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments import metrics
 from deployments.applications import Applications, Health
+from deployments.everyone import ask_all_async
 from deployments.versions import GATEWAY_APP, app_name
 from deployments.watched import Watched
 from headrace.config import Config
@@ -129,9 +130,7 @@ class Monitor:
     async def _ask(self, since: Mapping[str, int]) -> list[dict[str, Any]]:
         """What each gateway tells; one that does not answer now is not in it."""
         try:
-            told = await self._gateways.broadcast("seen", since).results_async(
-                timeout_s=_ANSWER_S, return_exceptions=True
-            )
+            told = await ask_all_async(self._gateways, "seen", since, timeout_s=_ANSWER_S)
         except Exception as err:  # no gateway, no controller, too slow: all of these pass
             _log.warning(f"the gateways cannot be asked: {type(err).__name__}: {err}")
             return []
@@ -233,7 +232,7 @@ class Monitor:
 async def tell(gateways: DeploymentHandle) -> None:
     """Have all gateways look at the repository now. Those that do not hear it look by themselves."""
     try:
-        await gateways.broadcast("follow").results_async(timeout_s=_ANSWER_S, return_exceptions=True)
+        await ask_all_async(gateways, "follow", timeout_s=_ANSWER_S)
     except Exception as err:
         _log.warning(f"the gateways cannot be told: {type(err).__name__}: {err}")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from batching.learn import learn_buckets
 from batching.seen import merged
 from batching.shapes import elements
+from deployments.everyone import ask_all
 from deployments.status import served
 from deployments.versions import chosen_versions
 from engines.artifact import Artifact, Repository
@@ -92,5 +93,5 @@ def recorded(model: str, address: str) -> list[dict[str, Any]]:
     EngineUnavailable when no server answers there, NotFound for a model that is not served.
     """
     name, _, version = model.partition("/")
-    answers = served(address).broadcast("shapes", name, version or None).results(timeout_s=_PATIENCE_S)
+    answers = ask_all(served(address), "shapes", name, version or None, timeout_s=_PATIENCE_S)
     return merged([told for told in answers if told])
