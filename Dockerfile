@@ -18,6 +18,8 @@ COPY examples /app/examples
 COPY headrace /app/headrace
 COPY optimize /app/optimize
 COPY rollout /app/rollout
+COPY monitoring /app/monitoring
+COPY profiling /app/profiling
 COPY protocol /app/protocol
 
 FROM python AS cpu-build

@@ -102,14 +102,14 @@ $(VENV)/torch.stamp: requirements/torch-cpu.txt requirements/torch.txt | $(BIN)/
 # UPGRADE=1. torch and the CUDA libraries that only one of its builds wants go into a lock of their own.
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
   --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
-TORCH := /^\(torch=\|triton=\|cuda-\|nvidia-\)/,/[^\]$$/
+TORCH := /^\(torch=\|triton=\|cuda-\|nvidia-[^m]\)/,/[^\]$$/
 lock:
 	$(LOCK) pyproject.toml requirements/build.in requirements/torch.in \
-	  --extra embedded --extra demo --extra optimize --extra openvino --extra dev -o requirements/dev.txt
+	  --extra embedded --extra demo --extra optimize --extra openvino --extra trace --extra profile --extra dev -o requirements/dev.txt
 	sed -i '$(TORCH)d' requirements/dev.txt
 	$(LOCK) requirements/torch.in -c requirements/dev.txt -o requirements/torch.txt
 	sed -i -n '$(TORCH)p' requirements/torch.txt
-	$(LOCK) pyproject.toml requirements/build.in --extra embedded --extra demo \
+	$(LOCK) pyproject.toml requirements/build.in --extra embedded --extra demo --extra trace \
 	  -c requirements/dev.txt -o requirements/run.txt
 	$(LOCK) requirements/gpu.in -c requirements/run.txt -o requirements/gpu.txt
 	$(LOCK) requirements/manifests.in -o requirements/manifests.txt
