@@ -31,6 +31,7 @@ from headrace.errors import (
 )
 from headrace.requests import Ran, Timings
 from headrace.tensors import Signature, TensorMap
+from headrace.trace import Traced
 
 _log = logging.getLogger(__name__)
 _TICK_S = 0.0005  # a timer may fire a little early
@@ -115,6 +116,7 @@ class Batcher:
         outputs: tuple[str, ...] = (),
         deadline: float | None = None,
         priority: int = 0,
+        trace: Traced | None = None,
     ) -> Ran:
         """The outputs of one checked request; `deadline` is in the running loop's time.
 
@@ -132,13 +134,13 @@ class Batcher:
                 f"the request has {rows} rows; at most {self._most_rows} are taken: send it in parts"
             )
         if is_whole and self._is_quick(rows, sizes):
-            return self._answer_now(Item(inputs, outputs, sizes, rows, 0.0, deadline, None))
+            return self._answer_now(Item(inputs, outputs, sizes, rows, 0.0, deadline, None, trace=trace))
         wait_s = self._admit(sizes, deadline, priority)
         if is_whole:
-            return await self._submit_part(inputs, sizes, outputs, deadline, priority, wait_s)
+            return await self._submit_part(inputs, sizes, outputs, deadline, priority, trace, wait_s)
 
         async def run_part(part: TensorMap, part_sizes: Sizes) -> Ran:
-            return await self._submit_part(part, part_sizes, outputs, deadline, priority)
+            return await self._submit_part(part, part_sizes, outputs, deadline, priority, trace)
 
         return await in_parts(run_part, inputs, sizes, self._max_batch, at_once=2 * self._permits)
 
@@ -210,7 +212,7 @@ class Batcher:
         loop.call_later(_LEARN_S, self._learn, (result,), 0.0)
         if not isinstance(result, Answer):
             raise result
-        return Ran(result.outputs, Timings(0.0, result.batch.ran_s, result.batch.rows))
+        return Ran(result.outputs, _timings(0.0, result.batch))
 
     def _admit(self, sizes: Sizes, deadline: float | None, priority: int) -> float:
         """The expected wait; Overloaded unless there is room, and time to answer before the deadline."""
@@ -235,13 +237,16 @@ class Batcher:
         outputs: tuple[str, ...],
         deadline: float | None,
         priority: int,
+        trace: Traced | None,
         expected_wait_s: float = 0.0,
     ) -> Ran:
         loop = self._loop = asyncio.get_running_loop()
         now = loop.time()
         reply: asyncio.Future[Answer] = loop.create_future()
         rows = sizes.get("batch", 1)
-        item = Item(inputs, outputs, sizes, rows, now, deadline, reply, priority, expected_wait_s)
+        item = Item(
+            inputs, outputs, sizes, rows, now, deadline, reply, priority, expected_wait_s, trace=trace
+        )
         alarm: asyncio.TimerHandle | None = None
         try:
             if deadline is not None:
@@ -255,9 +260,8 @@ class Batcher:
             self._discard(item)  # the caller left: nothing of it is left to run
             if alarm is not None:
                 alarm.cancel()
-        ran_s = answer.batch.ran_s
-        waited_s = max(0.0, loop.time() - now - ran_s)
-        return Ran(answer.outputs, Timings(waited_s, ran_s, answer.batch.rows))
+        waited_s = max(0.0, loop.time() - now - answer.batch.ran_s)
+        return Ran(answer.outputs, _timings(waited_s, answer.batch))
 
     def _expire(self, item: Item, *, is_late: bool = False) -> None:
         """At its deadline, or before when it waited and could only be late."""
@@ -419,6 +423,11 @@ class Batcher:
             self._service.observe(batch.elements, batch.ran_s)
             self._admission.ran(batch)
             self._on_batch(batch, waited_s)
+
+
+def _timings(waited_s: float, batch: Batch) -> Timings:
+    batches = (batch.span,) if batch.span else ()
+    return Timings(waited_s, batch.ran_s, batch.rows, padded_s=batch.padded_s, batches=batches)
 
 
 def _failed(items: Sequence[Item], err: BaseException) -> list[Result]:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from batching.queue import Item
 from batching.shapes import Sizes, elements, largest, split, stack
@@ -18,6 +19,8 @@ _MOST_TOLD = 20
 
 RunEngine = Callable[[TensorMap, tuple[str, ...]], dict[str, Array]]
 RunEach = Callable[[Sequence[TensorMap]], Sequence[dict[str, Array]]]
+# A function as it is, with its calls marked by a name for a profiler.
+Mark = Callable[[str, Callable[..., Any]], Callable[..., Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,8 @@ class Batch:
     useful: int  # elements
     elements: int  # padding included
     ran_s: float
+    padded_s: float = 0.0  # of `ran_s`: stacking, padding and cutting
+    span: str = ""  # as `traceparent`, where traces are on
 
     @property
     def fill(self) -> float:
@@ -53,6 +58,7 @@ def run_group(
     clock: Callable[[], float] = time.monotonic,
     padded: Sizes | None = None,
     each: RunEach | None = None,
+    mark: Mark | None = None,
 ) -> list[Result]:
     """An answer or an error for each of one group, run as one batch: stacked for `run`, or side by side for
     `each`, when it is given.
@@ -67,14 +73,14 @@ def run_group(
     if wanted:
         sizes = padded or wanted[0].target or largest([item.sizes for item in wanted])
         try:
-            found = list(_run_together(wanted, run, signature, sizes, each))
+            found = list(_run_together(wanted, run, signature, sizes, each, mark))
         except Exception as err:
             if len(wanted) == 1:
                 found = [_failure(err)]
             else:
                 half = len(wanted) // 2
                 for part in (wanted[:half], wanted[half:]):
-                    found += run_group(run, signature, part, clock, sizes, each)
+                    found += run_group(run, signature, part, clock, sizes, each, mark)
                 if padded is None and all(isinstance(result, Answer) for result in found):
                     _tell_once(f"{type(err).__name__}: {err}")
     if len(wanted) == len(items):
@@ -106,26 +112,37 @@ def _too_late() -> DeadlinePassed:
 
 
 def _run_together(
-    items: Sequence[Item], run: RunEngine, signature: Signature, sizes: Sizes, each: RunEach | None
+    items: Sequence[Item],
+    run: RunEngine,
+    signature: Signature,
+    sizes: Sizes,
+    each: RunEach | None,
+    mark: Mark | None,
 ) -> list[Answer]:
+    padded, divided = (stack, split) if mark is None else (mark("stack", stack), mark("split", split))
     started = time.perf_counter()
     inputs = [item.inputs for item in items]
+    engine_s: float | None = None
     if each is None:
-        outputs = run(stack(signature, inputs, sizes), items[0].outputs)
+        whole = padded(signature, inputs, sizes)
+        began = time.perf_counter()
+        outputs = run(whole, items[0].outputs)
+        engine_s = time.perf_counter() - began
         rows_of, sizes_of = [item.rows for item in items], [item.sizes for item in items]
-        parts: Sequence[TensorMap] = split(signature, outputs, rows_of, sizes_of, sizes)
+        parts: Sequence[TensorMap] = divided(signature, outputs, rows_of, sizes_of, sizes)
     else:
         parts = [
             {name: answer[name] for name in item.outputs or answer}
             for item, answer in zip(items, each(inputs), strict=True)
         ]
-    ran_s = time.perf_counter() - started
+    took_s = time.perf_counter() - started
     rows = sum(item.rows for item in items)
     total = rows * elements(signature.inputs, sizes)
     useful = total
     if any(item.sizes != sizes for item in items):
         useful = sum(item.rows * elements(signature.inputs, item.sizes) for item in items)
-    ran = Batch(group_label(sizes), rows, useful, total, ran_s)
+    padded_s = 0.0 if engine_s is None else took_s - engine_s
+    ran = Batch(group_label(sizes), rows, useful, total, took_s, padded_s)
     return [Answer(part, ran) for part in parts]
 
 

@@ -44,5 +44,7 @@ def _joined(parts: Sequence[Ran]) -> Ran:
             queued_s=timings[0].queued_s,
             ran_s=sum(entry.ran_s for entry in timings),
             batch_rows=max(entry.batch_rows for entry in timings),
+            padded_s=sum(entry.padded_s for entry in timings),
+            batches=tuple(batch for entry in timings for batch in entry.batches),
         ),
     )

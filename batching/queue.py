@@ -12,6 +12,7 @@ from batching.shapes import Sizes, bucket_of, elements, tail
 from headrace.config import BatchingConfig
 from headrace.errors import TensorRejected
 from headrace.tensors import Signature, TensorMap
+from headrace.trace import Traced
 
 # By length, then by shape so that equal shapes are neighbours, then by turn.
 Order = tuple[int, tuple[int, ...], int]
@@ -43,6 +44,8 @@ class Item:
     key: Hashable = None
     target: Sizes | None = None  # its bucket's sizes
     is_waiting: bool = False
+    trace: Traced | None = None
+    left_at: float = 0.0  # for a replica, if it has
 
     def settle(self, result: Any) -> None:
         """Answer with a result or an error, unless its caller left or its deadline passed."""

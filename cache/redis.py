@@ -9,7 +9,7 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -31,6 +31,7 @@ _LARGEST = 1 << 20  # bytes
 _LEASE = b"HRL"  # what a claim starts with; values start otherwise
 _PURGES = b"purges"  # the name of the log; no entry has a name without colons
 _LOG_LENGTH, _AT_ONCE, _PURGE_S = 1000, 500, 60.0
+_SIZE_S = 1.0
 _NO_CLAIMS_S = 5.0  # after the server took none: it is full, read-only, older than Redis 7
 
 T = TypeVar("T")
@@ -216,13 +217,19 @@ class RedisCache:
         except (RedisError, OSError, TimeoutError) as err:
             self._on_fault(type(err).__name__)
             raise EngineUnavailable("the shared cache did not answer; try again") from None
-        limits = [each["maxmemory"] for each in told]
-        return {
-            "answers": dict(counts),
-            "bytes": sum(each["used_memory"] for each in told),
-            "max_bytes": sum(limits) if all(limits) else 0,
-            "policy": ", ".join(sorted({each["maxmemory_policy"] for each in told})),
-        }
+        return {"answers": dict(counts), **_memory(told)}
+
+    async def size(self) -> dict[str, Any]:
+        """How many entries there are in the server's database, whoever's, and its memory: one question,
+        whatever it holds. EngineUnavailable when it cannot be asked."""
+        try:
+            async with asyncio.timeout(_SIZE_S), self._place.clients() as clients:
+                told = [await client.info("memory") for client in clients]
+                entries = sum([await client.dbsize() for client in clients])
+        except (RedisError, OSError, TimeoutError) as err:
+            self._on_fault(type(err).__name__)
+            raise EngineUnavailable("the shared cache did not answer; try again") from None
+        return {"entries": entries, **_memory(told)}
 
     def _scan(self, client: Redis, scope: Scope) -> AsyncIterator[bytes]:
         """The names of all entries in the scope."""
@@ -326,3 +333,13 @@ async def _unlink(client: Redis, names: list[bytes]) -> int:
 def _escaped(name: bytes) -> bytes:
     """The name as a pattern that matches itself only."""
     return re.sub(rb"([*?\[\]\\])", rb"\\\1", name)
+
+
+def _memory(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of all servers together, by what each says of its memory."""
+    limits = [each["maxmemory"] for each in told]
+    return {
+        "bytes": sum(each["used_memory"] for each in told),
+        "max_bytes": sum(limits) if all(limits) else 0,
+        "policy": ", ".join(sorted({each["maxmemory_policy"] for each in told})),
+    }

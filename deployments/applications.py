@@ -13,6 +13,7 @@ from headrace.config import Config
 
 _log = logging.getLogger(__name__)
 _WORDS = 300  # of an explanation
+_WANTED = ("STARTING", "UPDATING", "RECOVERING", "RUNNING", "PENDING_MIGRATION")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class Health:
     """Of one application."""
 
     running: int  # replicas
+    wanted: int  # likewise, those that are being started included
     is_ready: bool
     has_failed: bool  # and will not become ready by itself
     words: str
@@ -45,6 +47,7 @@ class Applications:
                 status = str(app.status.value)
                 found[name] = Health(
                     sum(counts.get("RUNNING", 0) for counts in states),
+                    sum(counts.get(state, 0) for counts in states for state in _WANTED),
                     status == "RUNNING",
                     status == "DEPLOY_FAILED",
                     _in_words(app.message) or _waiting(wanting.get(name), status),

@@ -10,7 +10,7 @@ from typing import Any, cast, get_args
 import numpy as np
 
 from headrace.errors import CallerError
-from headrace.requests import LOWEST_PRIORITY, CacheMode, InferRequest
+from headrace.requests import LOWEST_PRIORITY, Asked, CacheMode, InferRequest
 from headrace.tensors import Array
 
 
@@ -43,6 +43,7 @@ def request_of(
     priority: object,
     caller: object = "",
     request_id: object = "",
+    asked: Asked | None = None,
 ) -> InferRequest:
     """The request that these arguments make; CallerError names the one that is wrong."""
     for name, value in (("model", model), ("tenant", tenant), ("caller", caller), ("id", request_id)):
@@ -63,6 +64,7 @@ def request_of(
         priority=_priority(priority),
         caller=str(caller),
         id=str(request_id),
+        asked=asked,
     )
 
 

@@ -7,6 +7,7 @@ import contextvars
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from ray.serve.handle import DeploymentHandle
@@ -16,12 +17,14 @@ from autoscaling.reports import GatewayReport
 from batching.queue import Item, level_of
 from batching.service import ServiceTime
 from batching.shapes import Sizes
+from deployments import tracing
 from deployments.packs import Pack, Packs
 from deployments.retries import RetryBudget
 from headrace.config import BatchingConfig
 from headrace.errors import DeadlinePassed, EngineUnavailable, HeadraceError, Overloaded
-from headrace.requests import Ran
+from headrace.requests import Ran, Timings
 from headrace.tensors import Signature, TensorMap
+from headrace.trace import Traced
 
 _log = logging.getLogger(__name__)
 _REACH_S = 5.0
@@ -37,10 +40,15 @@ class Backend(Protocol):
         outputs: tuple[str, ...],
         deadline: float | None,
         priority: int = 0,
+        trace: Traced | None = None,
     ) -> Ran: ...
 
     @property
     def num_waiting_rows(self) -> int: ...
+
+    def oldest_s(self) -> float:
+        """How long the request whose turn it is has waited; 0 when there is none."""
+        ...
 
     def usual_s(self) -> float:
         """What one more usual request adds to the wait when many wait; 0 as long as nobody knows."""
@@ -82,14 +90,16 @@ class Replicas:
     def num_waiting_rows(self) -> int:
         return self._waiting.num_rows
 
+    def oldest_s(self) -> float:
+        return self._waiting.oldest_s(asyncio.get_running_loop().time())
+
     def report(self) -> GatewayReport:
         """What is asked of these replicas, as far as this process knows."""
         now = asyncio.get_running_loop().time()
         rows_per_s, elements_per_s = self._offered.per_second(now)
         rows, elements = self._waiting.waiting()
         held = len(self._waiting) + self._num_sent
-        oldest_s = self._waiting.oldest_s(now)
-        return GatewayReport(now, rows_per_s, elements_per_s, rows, elements, held, oldest_s)
+        return GatewayReport(now, rows_per_s, elements_per_s, rows, elements, held, self.oldest_s())
 
     def turned_away(self, requests: int) -> None:
         """So many were refused on their way here."""
@@ -102,6 +112,7 @@ class Replicas:
         outputs: tuple[str, ...],
         deadline: float | None,
         priority: int = 0,
+        trace: Traced | None = None,
     ) -> Ran:
         loop = asyncio.get_running_loop()
         rows = sizes.get("batch", 1)
@@ -109,13 +120,14 @@ class Replicas:
         self._admit(deadline)
         level = level_of(priority)
         reply: asyncio.Future[Ran] = loop.create_future()
-        item = Item(dict(inputs), outputs, sizes, rows, loop.time(), deadline, reply, level)
+        item = Item(dict(inputs), outputs, sizes, rows, loop.time(), deadline, reply, level, trace=trace)
         self._waiting.add(item)
         self._budget.earn(1)
         self._pump()
         try:
             async with asyncio.timeout_at(deadline):
-                return await reply
+                ran = await reply
+            return replace(ran, timings=_on_the_way(ran.timings, item, loop.time()))
         except TimeoutError as err:
             raise DeadlinePassed("the request's timeout passed before its answer") from err
         finally:
@@ -211,12 +223,26 @@ class Replicas:
 
     async def _send(self, pack: Pack) -> list[Ran | HeadraceError]:
         now = asyncio.get_running_loop().time()
+        for item in pack.items:
+            item.left_at = now
         message = [
-            (item.inputs, item.outputs, None if item.deadline is None else item.deadline - now, item.priority)
+            (
+                item.inputs,
+                item.outputs,
+                None if item.deadline is None else item.deadline - now,
+                item.priority,
+                item.trace and tracing.packed(item.trace, now),
+            )
             for item in pack.items
         ]
         answers: list[Ran | HeadraceError] = await self._handle.infer_packed.remote(message, group=pack.group)
         return answers
+
+
+def _on_the_way(timings: Timings, item: Item, now: float) -> Timings:
+    """With what it waited here, and what it took on the way to the replica and back."""
+    hop_s = now - item.left_at - timings.queued_s - timings.ran_s
+    return replace(timings, held_s=item.left_at - item.entered_at, hop_s=max(0.0, hop_s))
 
 
 def _unreachable() -> EngineUnavailable:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from deployments.cycle import cycle_of
 from headrace.errors import SlowBody, TooLarge
+from headrace.requests import Asked
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
@@ -27,8 +29,12 @@ class Caller:
         self._receive = receive
         self._body_timeout_s = body_timeout_s
         self._cycle = cycle_of(receive)
+        self._was_kept = self._cycle is not None and self._cycle.keep_alive
         self._task = asyncio.current_task()
         self.failure: Exception | None = None  # why this request's task was cancelled
+        self.began = time.monotonic()
+        self.asked: Asked | None = None
+        self.when_sent: Callable[[], None] | None = None  # to be called after the answer has left
 
     def close(self) -> None:
         if self._cycle is not None:
@@ -38,6 +44,10 @@ class Caller:
     def has_body(self) -> bool:
         """Whether all of the body is there already, as most are."""
         return self._cycle is not None and not self._cycle.more_body
+
+    def is_stopping(self) -> bool:
+        """Whether the server has begun to stop since this request came."""
+        return self._was_kept and self._cycle is not None and not self._cycle.keep_alive
 
     async def body(self, limit: int) -> bytes:
         """The whole body; TooLarge at the limit, while it is read."""

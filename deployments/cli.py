@@ -17,10 +17,28 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from deployments import audit_cli, baseline_cli, cache_cli, k8s_cli, rollout_cli, simulate_cli
-from headrace.errors import CallerError, ConfigRejected, EngineFailed, GoalMissed, HeadraceError
+from deployments import (
+    audit_cli,
+    baseline_cli,
+    bench_cli,
+    cache_cli,
+    doctor_cli,
+    k8s_cli,
+    profile_cli,
+    rollout_cli,
+    simulate_cli,
+    status_cli,
+    top_cli,
+)
+from headrace.errors import (
+    CallerError,
+    ConfigRejected,
+    EngineFailed,
+    GoalMissed,
+    HeadraceError,
+    ToolFailed,
+)
 
 if TYPE_CHECKING:
     from deployments.setup import Setup
@@ -33,7 +51,12 @@ cli.add_typer(cache_cli.cli, name="cache")
 cli.add_typer(k8s_cli.cli, name="k8s")
 cli.add_typer(rollout_cli.cli, name="rollout")
 cli.add_typer(rollout_cli.tests, name="ab")
+cli.command()(profile_cli.profile)
 cli.command()(simulate_cli.simulate)
+cli.command()(bench_cli.bench)
+cli.command()(doctor_cli.doctor)
+cli.command()(status_cli.status)
+cli.command()(top_cli.top)
 audit_cli.register(cli)
 console = Console()
 
@@ -176,12 +199,25 @@ def serve(
         _tell_setups(server.setups())
         _tell_pipelines(server.config)
         console.print(f"other Ray jobs: ray.init({server.ray_address!r}); metrics: {server.metrics_url}")
+        _tell_traces_and_logs(server.config)
         ended.wait()
 
 
 def _tell_pipelines(config: Config) -> None:
     for name, pipeline in config.pipelines.items():
         console.print(f"{name}: {' -> '.join(pipeline.steps)}", highlight=False, soft_wrap=True)
+
+
+def _tell_traces_and_logs(config: Config) -> None:
+    import os
+
+    from deployments.logs import in_words as logs_in_words
+    from deployments.tracing import in_words as traces_in_words
+
+    if config.tracing is not None:
+        told = traces_in_words(config.tracing, os.environ) or "off, as OpenTelemetry's variables say"
+        console.print(f"traces: {told}", highlight=False, soft_wrap=True)
+    console.print(f"logs: {logs_in_words(config.logs)}", highlight=False, soft_wrap=True)
 
 
 def _tell_setups(setups: Mapping[str, Mapping[str, Setup | Mapping[str, Any]]]) -> None:
@@ -206,35 +242,6 @@ def flags(
     folder = Path(tempfile.mkdtemp(prefix="headrace-"))  # HAProxy's, for as long as Ray runs
     for name, value in node_flags(load_config(config), folder).items():
         print(f"export {name}={shlex.quote(value)}")
-
-
-@cli.command()
-def status(
-    address: Annotated[str, typer.Option(help="The Ray cluster.", envvar="RAY_ADDRESS")] = "auto",
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """What runs on the cluster: applications, replicas, and the versions that answer."""
-    from deployments.cluster import answers_only
-    from deployments.status import read_status
-
-    with answers_only():
-        state = read_status(address)
-    if json_output:
-        print(json.dumps(state, indent=2))
-        return
-    table = Table("application", "state", "deployment", "replicas", title="Headrace")
-    for name, entry in state["applications"].items():
-        for deployment, replicas in entry["deployments"].items():
-            running = ", ".join(f"{count} {kind}" for kind, count in replicas.items())
-            table.add_row(name, entry["status"], deployment, running)
-    console.print(table)
-    for name, what in state["waits"].items():
-        console.print(f"{name} waits for {what}", highlight=False, soft_wrap=True)
-    if state["addresses"]:
-        console.print(f"requests go to {' and '.join(state['addresses'])}")
-    for model, versions in state["models"].items():
-        console.print(f"{model}: version {versions[-1]} answers; served: {', '.join(versions)}")
-    _tell_setups(state["setups"])
 
 
 @cli.command()
@@ -284,22 +291,6 @@ def shapes(
 
 
 @cli.command()
-def doctor() -> None:
-    """Check this machine for what Headrace needs, and say what to do about what is missing."""
-    from deployments.doctor import checks
-
-    table = Table("", "check", "found")
-    results = list(checks())
-    for result in results:
-        table.add_row("ok" if result.is_ok else "!!", result.name, result.found)
-    console.print(table)
-    for result in results:
-        if not result.is_ok:
-            console.print(f"{result.name}: {result.advice}")
-    raise typer.Exit(0 if all(result.is_ok for result in results) else 1)
-
-
-@cli.command()
 def demo(
     messages: Annotated[int, typer.Option(min=100, help="How many chat messages to replay.")] = 3000,
     port: Annotated[int, typer.Option(help="The port to serve on.")] = 8000,
@@ -332,7 +323,7 @@ def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 # What scripts can tell apart; everything else of ours is 1.
-_EXIT = {ConfigRejected: 2, CallerError: 2, GoalMissed: 3, EngineFailed: 4}
+_EXIT = {ConfigRejected: 2, CallerError: 2, GoalMissed: 3, EngineFailed: 4, ToolFailed: 4}
 
 
 def exit_code(err: HeadraceError) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 import uuid
 from collections.abc import Mapping
@@ -12,42 +11,48 @@ from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
-from cache.coherence import Coherence
-from cache.memory import MemoryCache
-from cache.redis import RedisCache
-from cache.responses import ResponseCache
-from cache.scope import Scope
-from deployments import cycle, metrics, overload
+from deployments import cycle, metrics, overload, profiled
+from deployments.accounts import Accounts
 from deployments.arguments import Headers, request_of
 from deployments.autoscale import told
+from deployments.backends import Backend
 from deployments.control import Control
+from deployments.dashboard import Dashboard
 from deployments.door import Door
 from deployments.feedback import Feedback, Found, ask
+from deployments.figures import Feed, Teller
 from deployments.follower import Follower
 from deployments.grpc import GrpcApp, GrpcMethods
 from deployments.http import HttpApp
+from deployments.logs import RequestLog, set_up, whereabouts
 from deployments.models import Models
 from deployments.monitor import tell
-from deployments.opener import Opener, num_bytes
+from deployments.opener import Opener
 from deployments.recorder import Recorder, Row
+from deployments.remembered import CacheMethods, Remembered
 from deployments.served import Served
 from deployments.shadow import Shadow
+from deployments.tracing import open_tracing, report_losses
 from deployments.traffic import Traffic
 from deployments.versions import GATEWAY_APP
+from deployments.viewers import Viewers
 from deployments.watch import settle_memory, watch
 from engines.artifact import Repository
-from headrace.config import Config, with_variables
+from headrace.config import Config
 from headrace.errors import EngineFailed, EngineUnavailable, HeadraceError, NotFound, Overloaded
-from headrace.metrics import CACHE_FAULTS, ERRORS, FEEDBACK, FEEDBACK_RIGHT, REQUEST_LATENCY
+from headrace.metrics import ERRORS, FEEDBACK, FEEDBACK_RIGHT, REQUEST_LATENCY, ROWS
 from headrace.requests import CacheMode, InferRequest, InferResponse, Ran, Truth, Variant, Verdict
 from headrace.tensors import Array
+from headrace.trace import PARENT
+from monitoring.stages import Spent, stages_of
+from monitoring.told import Told
 from protocol.feedback import truth_of
 from rollout.evidence import Slots
 from rollout.noted import Noted
 from rollout.store import Store
 
 
-class Gateway(GrpcMethods):
+class Gateway(GrpcMethods, CacheMethods):
     """Answers requests for every configured model, from the cache or from its backend."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it: ready means loaded and warm
@@ -55,31 +60,50 @@ class Gateway(GrpcMethods):
     ) -> None:
         cycle.install()
         self._config = Config.model_validate(config)
+        if not self._config.monitoring:
+            metrics.turn_off()
+        log = RequestLog(self._config.logs, set_up(self._config.logs, "gateway"), whereabouts("gateway"))
+        tracing = open_tracing(self._config.tracing, "gateway")
+        self.accounts = Accounts(tracing, log)
+        self.accounts.start()
         self._headers = Headers(self._config.cache.tenant_header, self._config.rollouts.caller_header)
         self.grpc = GrpcApp(self, self._config.limits, self._headers)
         self.id = uuid.uuid4().hex[:12]
-        self._memory = MemoryCache(num_bytes(self._config.cache.memory_mib))
-        self._shared = self._open_shared()
+        self.remembered = Remembered(self._config.cache)
         self._recorder = Recorder()
         self._noted = Noted()
-        self._shadow = Shadow(self._noted)
+        queues: dict[tuple[str, str], Backend] = {}
+        self._teller = Teller(self.id, "gateway", queues)
+        self._feed = Feed()
+        self._shadow = Shadow(self._noted, self._teller.seconds)
         asked = {name: model.feedback for name, model in self._config.models.items() if model.feedback}
         self._feedback = Feedback(asked, self._judged, ask if self._config.gateways > 1 else None)
         self._repository = Repository(Path(self._config.repository))
-        self._opener = Opener(self._config, self._repository, self._memory, self._shared, self._recorder)
+        self._opener = Opener(
+            self._config,
+            self._repository,
+            self.remembered,
+            self._recorder,
+            self._teller.seconds,
+            queues,
+            tracing,
+        )
         self._models = Models(self._config, self._repository, self._opener)
         await self._models.open()
+        self.remembered.by(self._models.all_served)
+        self.dashboard = Dashboard(self._config, self._repository, Viewers(self.figures))
         self.control = Control(self._config, self._repository, self._tell)
         self._follower = Follower(Store(self._repository.root), self._models)
         await self._follower.look()
         await self._follower.ready()
         self._tasks = [
-            asyncio.create_task(metrics.report(self._opener.queues, self._models.shares)),
+            asyncio.create_task(self._teller.report(self._models.shares)),
             asyncio.create_task(watch(self._opener.hosts)),
             asyncio.create_task(self._follower.watch()),
+            asyncio.create_task(report_losses(tracing, log)),
         ]
-        if self._shared is not None:
-            self._tasks.append(asyncio.create_task(Coherence(self._shared, self._forget).watch()))
+        if (coherence := self.remembered.coherence()) is not None:
+            self._tasks.append(asyncio.create_task(coherence.watch()))
         settle_memory()
 
     async def __del__(self) -> None:
@@ -88,6 +112,7 @@ class Gateway(GrpcMethods):
             task.cancel()
         await self._shadow.close()
         await asyncio.gather(*(served.close() for served in self._models.all_served()))
+        await asyncio.to_thread(self.accounts.close)
 
     def __serve_build_asgi_app__(self) -> HttpApp:
         return HttpApp(self, self._config.limits, self._headers)
@@ -104,18 +129,52 @@ class Gateway(GrpcMethods):
         priority: int = 0,
         caller: str = "",
         id: str = "",
+        trace: str = "",
     ) -> dict[str, Array]:
         """The output arrays of `model` for `inputs`, by name: arrays in, arrays out, nothing of ours.
 
         `outputs` names the wanted ones (none: all), `timeout_s` is in seconds (0: no limit), `priority`
         1 goes first and larger numbers later (0: the default level). `caller` names who asks: during a
-        rollout the same one gets the same version. `id` names the request, for `feedback`.
+        rollout the same one gets the same version. `id` names the request, for `feedback`. `trace` is the
+        caller's span as W3C's `traceparent` has it; what is malformed counts as none.
 
         Raises the errors of headrace.errors; through a handle they arrive as a RayTaskError
         that is an instance of the original's class, too.
         """
-        request = request_of(model, inputs, version, outputs, timeout_s, cache, tenant, priority, caller, id)
-        return dict((await self.answer(request)).outputs)
+        began = time.monotonic()
+        asked = self.accounts.asked("handle", [(PARENT, str(trace))], began, str(id))
+        request = request_of(
+            model, inputs, version, outputs, timeout_s, cache, tenant, priority, caller, id, asked
+        )
+        response = await self.answer(request)
+        answer_s = time.monotonic() - began
+        self.answered(request, response, answer_s, stages_of(response.timings, answer_s))
+        return dict(response.outputs)
+
+    def answered(self, request: InferRequest, response: InferResponse, total_s: float, spent: Spent) -> None:
+        """A caller has got its answer, `total_s` after it asked."""
+        self.accounts.answered(request, response, total_s, spent)
+        if not self._config.monitoring:
+            return
+        timings, rows = response.timings, request.rows
+        named = response.model, response.version
+        self._teller.seconds.answered(named, timings.tier, rows, timings.saved_s, spent, total_s)
+        metrics.count(ROWS, named, rows)
+
+    async def figures(self) -> bytes:
+        """The live figures of all models and processes, as JSON; EngineUnavailable when there are none."""
+        if not self._config.monitoring:
+            raise NotFound("nothing is measured here: the configuration says monitoring: false")
+        return await self._feed.document()
+
+    async def figures_since(self, since: int) -> Told:
+        """For the monitor: what this gateway saw from a second (Unix time) on."""
+        return self._teller.told(
+            since,
+            cache=await self.remembered.told(),
+            applications=tuple(self._opener.replicas),
+            stable={name: traffic.stable for name, traffic in self._models.traffics.items()},
+        )
 
     async def answer(self, request: InferRequest) -> InferResponse:
         """The answer to a decoded request, counted and timed."""
@@ -143,7 +202,10 @@ class Gateway(GrpcMethods):
             if served is not chosen:
                 version, variant = served.version, "cheaper"
         except HeadraceError as err:
-            self.count_error(err, request.model, version)
+            self.count_error(err, request.model, version, request)
+            raise
+        except BaseException as err:  # the caller left, or the fault is ours
+            self.accounts.failed(request, version, err, is_known=True)
             raise
         if not variant and (candidate := traffic.chooser.copies_to()) is not None:
             rules = self._config.models[request.model].answers
@@ -169,7 +231,7 @@ class Gateway(GrpcMethods):
         took_s = asyncio.get_running_loop().time() - begun
         if answering is not served:  # it refused, and another one had to answer
             self._noted.failed(request.model, served.version, time.time(), Overloaded("refused"))
-        self._noted.answered(request.model, answering.version, time.time(), took_s, ran, _rows(request))
+        self._noted.answered(request.model, answering.version, time.time(), took_s, ran, request.rows)
         return answering, ran
 
     async def _at_the_door(
@@ -263,6 +325,7 @@ class Gateway(GrpcMethods):
 
     def _judged(self, model: str, version: str, right: float) -> None:
         self._noted.judged(model, version, time.time(), right)
+        self._teller.seconds.judged((model, version), right)
         metrics.count(FEEDBACK, (model, version))
         if right:
             metrics.count(FEEDBACK_RIGHT, (model, version), right)
@@ -278,49 +341,16 @@ class Gateway(GrpcMethods):
             raise NotFound(f"no inputs of model {model!r} are kept; set models.{model}.keep_inputs: 500")
         return served.sample.kept()
 
+    async def profile(self, model: str, version: str | None, tool: str, seconds: float) -> dict[str, Any]:
+        """What a profiler finds in a process that runs this version, under its real traffic; see
+        deployments.profiled."""
+        return await profiled.of(self.find(model, version), tool, seconds)
+
     def configuration(self) -> dict[str, Any]:
         """What is served, as it was given; without the cache's URL, which may hold a password."""
         document = self._config.model_dump(mode="json", exclude_unset=True)
         document.get("cache", {}).pop("url", None)
         return document
-
-    async def purge(
-        self,
-        model: str | None = None,
-        version: str | None = None,
-        tenant: str | None = None,
-        key: str | None = None,
-    ) -> int:
-        """Have every gateway forget the answers of a model, of one of its versions, of a tenant ("": requests
-        without one), the one with a key, or all; how many were in the shared cache. CallerError for names
-        that cannot be, NotFound where no cache is shared: then each gateway is to be told (`forget`).
-        """
-        scope = Scope.of(model, version, tenant, key)
-        if self._shared is None:
-            raise NotFound("no cache is shared here (cache.url)")
-        count = await self._shared.purge(scope)
-        self._forget(scope)  # the others hear of it
-        return count
-
-    async def forget(
-        self,
-        model: str | None = None,
-        version: str | None = None,
-        tenant: str | None = None,
-        key: str | None = None,
-    ) -> None:
-        """The same in this gateway alone; on its event loop, as whatever touches the caches."""
-        self._forget(Scope.of(model, version, tenant, key))
-
-    async def cache_stats(self) -> dict[str, Any]:
-        """What the shared cache holds (None: there is none), and what this gateway remembers."""
-        memories = self._memories()
-        return {
-            "shared": None if self._shared is None else await self._shared.stats(),
-            "answers": sum(map(len, memories)),
-            "bytes": sum(memory.num_bytes for memory in memories),
-            "max_bytes": sum(memory.max_bytes for memory in memories),
-        }
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """For the models' autoscaling policies; Serve asks twice a second."""
@@ -335,37 +365,14 @@ class Gateway(GrpcMethods):
         """What was asked since the last call."""
         return self._recorder.collect()
 
-    def _forget(self, scope: Scope) -> None:
-        for cache in self._caches():
-            cache.forget(scope)
-        for memory in self._memories():
-            memory.drop_all(scope.matches)
-
-    def _caches(self) -> list[ResponseCache]:
-        return [served.responses for served in self._models.all_served() if served.responses is not None]
-
-    def _memories(self) -> list[MemoryCache]:
-        """Each once: models share them."""
-        return list({id(cache.memory): cache.memory for cache in self._caches()}.values())
-
-    def count_error(self, err: HeadraceError, model: str = "", version: str = "") -> None:
+    def count_error(
+        self, err: HeadraceError, model: str = "", version: str = "", request: InferRequest | None = None
+    ) -> None:
+        """Count it, and tell of the `request` that ends with it."""
         traffic = self._models.traffics.get(model)  # labels stay bounded, whatever callers ask for
         known = traffic.ready if traffic else {}
-        labels = (model if known else "", version if version in known else "", err.kind)
-        metrics.count(ERRORS, labels)
-
-    def _open_shared(self) -> RedisCache | None:
-        cache = self._config.cache
-        if not cache.enabled or cache.url is None:
-            return None
-        return RedisCache(
-            with_variables(cache.url, os.environ),
-            prefix=cache.prefix,
-            timeout_s=cache.timeout_ms / 1000,
-            on_fault=lambda _: metrics.count(CACHE_FAULTS),
-        )
-
-
-def _rows(request: InferRequest) -> int:
-    first = next(iter(request.inputs.values()), None)
-    return 1 if first is None or first.ndim == 0 else len(first)
+        named = model if known else "", version if version in known else ""
+        metrics.count(ERRORS, (*named, err.kind))
+        self._teller.seconds.failed(named, err.kind)
+        if request is not None:
+            self.accounts.failed(request, version, err, is_known=bool(known) and version in ("", named[1]))

@@ -7,17 +7,21 @@ import functools
 import logging
 import os
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 
+from deployments.accounts import REQUEST_ID
 from deployments.arguments import Headers
 from deployments.http import LARGE_BYTES
 from headrace import __version__
 from headrace.config import LimitsConfig
 from headrace.errors import HeadraceError
+from headrace.requests import Asked, InferRequest
+from monitoring.stages import stages_of
 from protocol import grpc as oip
 from protocol import messages
 from protocol.limits import Limits, error_text
@@ -58,6 +62,8 @@ class Context(Protocol):
     def set_details(self, details: str) -> None: ...
 
     def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]] | None: ...
+
+    def set_trailing_metadata(self, trailing_metadata: list[tuple[str, str]]) -> None: ...
 
 
 class GrpcApp:
@@ -101,17 +107,40 @@ class GrpcApp:
         return Message(reply)
 
     async def _infer(self, call: Call, context: Context) -> Message:
+        began = time.monotonic()
+        asked = self._gateway.accounts.asked("grpc", context.invocation_metadata() or (), began)
+        try:
+            return await self._answered(call, context, began, asked)
+        finally:
+            if asked is not None:
+                told = self._gateway.accounts.headers(asked, 200)
+                context.set_trailing_metadata([(REQUEST_ID, asked.request_id), *told.items()])
+
+    async def _answered(self, call: Call, context: Context, began: float, asked: Asked | None) -> Message:
         decode = functools.partial(oip.decode, call.message, self._limits, call.remaining_s)
         try:
             request = await _run(decode, len(call.message))
         except HeadraceError as err:
-            self._gateway.count_error(err)
+            self._gateway.count_error(err, request=InferRequest("", {}, asked=asked))
             raise
+        if asked is not None:
+            request = replace(request, asked=asked)
         if self._headers.names:
             request = self._headers.stamp(request, dict(context.invocation_metadata() or ()))
+        decoded_at = time.monotonic()
         response = await self._gateway.answer(request)
+        answered_at = time.monotonic()
         num_bytes = sum(array.nbytes for array in response.outputs.values())
-        return Message(await _run(lambda: b"".join(oip.encode(response)), num_bytes))
+        reply = Message(await _run(lambda: b"".join(oip.encode(response)), num_bytes))
+        ended = time.monotonic()
+        spent = stages_of(
+            response.timings,
+            answered_at - decoded_at,
+            decode_s=decoded_at - began,
+            encode_s=ended - answered_at,
+        )
+        self._gateway.answered(request, response, ended - began, spent)
+        return reply
 
 
 async def _run(work: Callable[[], Any], num_bytes: int) -> Any:

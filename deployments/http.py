@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, aclosing, nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from headrace import __version__
 from headrace.config import LimitsConfig
 from headrace.errors import HeadraceError, NotFound, Overloaded, SlowBody, TooLarge, Unauthorized
 from headrace.requests import InferRequest, InferResponse, Timings
+from monitoring.stages import stages_of
 from protocol import compression, feedback, paths, rest
 from protocol.limits import Limits, decompress
 
@@ -31,6 +33,7 @@ _log = logging.getLogger(__name__)
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 LARGE_BYTES = 1 << 20  # JSON of this size takes some ten milliseconds
 LARGE_COMPRESSED_BYTES = 64 << 10  # compressing this much takes about a millisecond
+SLOW_VIEWER_S = 30.0  # without taking anything of a stream
 _READ_HEADERS = frozenset(
     {
         REFUSED_HEADER.encode(),
@@ -43,6 +46,7 @@ _READ_HEADERS = frozenset(
 _JSON = {"content-type": "application/json"}
 # Status, headers and the parts of the body.
 Response = tuple[int, Mapping[str, str], list[bytes | memoryview]]
+Stream = tuple[int, Mapping[str, str], AsyncGenerator[bytes]]  # they come one by one
 
 
 class HttpApp:
@@ -52,7 +56,7 @@ class HttpApp:
         self._gateway = gateway
         self._limits = Limits.from_config(limits)
         self._headers = headers or Headers()
-        self._admin = Admin(gateway.control)
+        self._admin = Admin(gateway.control, gateway.purge_model)
         self._read_headers = _READ_HEADERS | {name.encode() for name in self._headers.names}
         self._body_timeout_s = limits.body_timeout_s
 
@@ -68,6 +72,9 @@ class HttpApp:
         caller = Caller(receive, self._body_timeout_s)
         try:
             status, headers, parts = await self._respond(scope, caller)
+            if isinstance(parts, AsyncGenerator):
+                await _stream(send, status, headers, parts)
+                return
         except ClientLeftError:
             return
         except HeadraceError as err:
@@ -87,9 +94,13 @@ class HttpApp:
             )
         finally:
             caller.close()
+        if caller.asked is not None:
+            headers = {**headers, **self._gateway.accounts.headers(caller.asked, status)}
         await _send(send, status, headers, parts)
+        if caller.when_sent is not None:
+            caller.when_sent()
 
-    async def _respond(self, scope: dict[str, Any], caller: Caller) -> Response:
+    async def _respond(self, scope: dict[str, Any], caller: Caller) -> Response | Stream:
         raw_path = scope.get("raw_path") or scope["path"].encode()
         try:
             route = paths.parse_path(scope["method"], raw_path.decode("ascii", "replace"))
@@ -99,10 +110,15 @@ class HttpApp:
         match route.kind:
             case "infer":
                 return await self._infer(route, scope, caller)
-            case "rollout" | "history":
-                return await self._rollout(route, scope, caller)
+            case "rollout" | "history" | "cache":
+                return await self._asked(route, scope, caller)
             case "feedback":
                 return await self._feedback(route, scope, caller)
+            case "page" | "events" | "report":
+                return await self._shown(route, scope, caller)
+            case "figures":
+                self._gateway.dashboard.check()
+                body = await self._gateway.figures()
             case "live" | "ready":
                 body = rest.health()
             case "model_ready":
@@ -114,10 +130,12 @@ class HttpApp:
                 body = rest.model_metadata(served.name, versions, served.engine, served.signature)
             case _:
                 body = rest.server_metadata("headrace", __version__)
-        return 200, _JSON, [body]
+        plain: Response = (200, _JSON, [body])
+        return plain
 
     async def _infer(self, route: paths.Route, scope: dict[str, Any], caller: Caller) -> Response:
         headers = self._headers_of(scope)
+        caller.asked = self._gateway.accounts.asked("http", scope["headers"], caller.began)
         try:
             declared = headers.get("content-length", "")
             if declared.isdecimal() and int(declared) > self._limits.body_bytes:
@@ -126,16 +144,22 @@ class HttpApp:
                 self._turned_away(route, num_refused(headers[REFUSED_HEADER]))
             with nullcontext() if caller.has_body else self._coming(route):
                 body = await caller.body(self._limits.body_bytes)
+            read_at = time.monotonic()
             request, reply = await self._decode(route, headers, body)
             request = self._headers.stamp(request, headers)
+            if caller.asked is not None:
+                request = replace(request, asked=caller.asked)
+            decoded_at = time.monotonic()
         except HeadraceError as err:
-            self._gateway.count_error(err, route.model, route.version or "")
+            refused = InferRequest(route.model, {}, route.version, asked=caller.asked)
+            self._gateway.count_error(err, route.model, route.version or "", refused)
             raise
         try:
             response = await self._gateway.answer(request)
         except Overloaded as err:
             status, error_headers, parts = _error(err)
             return status, {**error_headers, **self._told_at_the_door(request)}, parts
+        answered_at = time.monotonic()
         if response.id != request.id:  # it had none
             reply = replace(reply, id=response.id)
         encoding = compression.accepted(headers.get("accept-encoding"))
@@ -149,13 +173,41 @@ class HttpApp:
             answer_headers[ID_HEADER] = response.id
         if response.variant:
             answer_headers |= {"headrace-variant": response.variant, "headrace-version": response.version}
+        encoded_at = time.monotonic()
+
+        def when_sent() -> None:
+            sent_at = time.monotonic()
+            spent = stages_of(
+                response.timings,
+                answered_at - decoded_at,
+                wire_s=read_at - caller.began + sent_at - encoded_at,
+                decode_s=decoded_at - read_at,
+                encode_s=encoded_at - answered_at,
+            )
+            self._gateway.answered(request, response, sent_at - caller.began, spent)
+
+        caller.when_sent = when_sent
         return 200, answer_headers, parts
 
-    async def _rollout(self, route: paths.Route, scope: dict[str, Any], caller: Caller) -> Response:
-        authorization = next((value for key, value in scope["headers"] if key == b"authorization"), b"")
+    async def _shown(self, route: paths.Route, scope: dict[str, Any], caller: Caller) -> Response | Stream:
+        await caller.body(0)  # from then on it is noticed when the viewer leaves
         try:
-            self._admin.check(authorization.decode("latin-1"))
-            if scope["method"] == "POST":
+            if route.kind == "events":
+                return self._gateway.dashboard.events(caller.is_stopping)
+            if route.kind == "page":
+                return self._gateway.dashboard.file(route.file, _header(scope, b"if-none-match"))
+            return await asyncio.to_thread(self._gateway.dashboard.report, route.model, route.version or "")
+        except HeadraceError as err:
+            self._gateway.count_error(err)
+            raise
+
+    async def _asked(self, route: paths.Route, scope: dict[str, Any], caller: Caller) -> Response:
+        """With the admin token."""
+        try:
+            self._admin.check(_header(scope, b"authorization"))
+            if route.kind == "cache":
+                told = await self._admin.forget(route.model, await caller.body(admin.BODY_BYTES))
+            elif scope["method"] == "POST":
                 told = await self._admin.write(route.model, await caller.body(admin.BODY_BYTES))
             else:
                 told = await self._admin.read(route.model, "status" if route.kind == "rollout" else "history")
@@ -220,6 +272,11 @@ class HttpApp:
         return rest.decode(route.model, route.version, headers, body, self._limits)
 
 
+def _header(scope: dict[str, Any], name: bytes) -> str:
+    value: bytes = next((value for key, value in scope["headers"] if key == name), b"")
+    return value.decode("latin-1")
+
+
 def _error(err: HeadraceError) -> Response:
     return err.status, _error_headers(err), [rest.encode_error(err)]
 
@@ -266,11 +323,30 @@ async def _send(
     send: Send, status: int, headers: Mapping[str, str], parts: Iterable[bytes | memoryview]
 ) -> None:
     body = b"".join(parts)
-    pairs = [(key.lower().encode("latin-1"), value.encode("latin-1")) for key, value in headers.items()]
-    if b"content-length" not in dict(pairs):
+    pairs = _pairs(headers)
+    if b"content-length" not in dict(pairs) and status != 304:  # which has no body to tell the length of
         pairs.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": pairs})
     await send({"type": "http.response.body", "body": body})
+
+
+async def _stream(send: Send, status: int, headers: Mapping[str, str], parts: AsyncGenerator[bytes]) -> None:
+    """As the parts come. A viewer who takes none for a while has left, whatever the connection says."""
+    async with aclosing(parts):
+        part: bytes | None = await anext(parts)  # an error comes here, while there is no status yet
+        await send({"type": "http.response.start", "status": status, "headers": _pairs(headers)})
+        while part is not None:
+            try:
+                async with asyncio.timeout(SLOW_VIEWER_S):
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
+            except TimeoutError as err:
+                raise ClientLeftError from err
+            part = await anext(parts, None)
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _pairs(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(key.lower().encode("latin-1"), value.encode("latin-1")) for key, value in headers.items()]
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

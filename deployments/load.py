@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -154,31 +154,60 @@ async def closed_loop(
     """Send every request once, in order, `concurrency` at a time."""
     numbered = enumerate(requests)
     replies: list[Reply | None] = [None] * len(requests)
+
+    def keep(number: int, _sent: float, reply: Reply) -> None:
+        replies[number] = reply
+        on_reply()
+
     started = time.perf_counter()
     await asyncio.gather(
-        *(_worker(host, port, numbered, replies, on_reply) for _ in range(min(concurrency, len(requests))))
+        *(_worker(host, port, numbered, keep) for _ in range(min(concurrency, len(requests))))
     )
     seconds = time.perf_counter() - started
     return Load([reply for reply in replies if reply is not None], seconds)
+
+
+async def closed_for(
+    host: str,
+    port: int,
+    requests: Iterable[bytes],
+    concurrency: int,
+    seconds: float,
+    on_reply: Callable[[float, Reply], None],
+) -> None:
+    """Send requests for so long, `concurrency` at a time, and keep nothing: `on_reply` gets each answer with
+    the time at which its request was sent, in seconds after the start. Those under way at the end are
+    waited for."""
+    started = time.perf_counter()
+
+    def due() -> Iterator[tuple[int, bytes]]:
+        for numbered in enumerate(requests):
+            if time.perf_counter() - started >= seconds:
+                return
+            yield numbered
+
+    def keep(_number: int, sent: float, reply: Reply) -> None:
+        on_reply(sent - started, reply)
+
+    numbered = due()
+    await asyncio.gather(*(_worker(host, port, numbered, keep) for _ in range(concurrency)))
 
 
 async def _worker(
     host: str,
     port: int,
     numbered: Iterator[tuple[int, bytes]],
-    replies: list[Reply | None],
-    on_reply: Callable[[], None],
+    keep: Callable[[int, float, Reply], None],
 ) -> None:
     connection = await _connect(host, port)
     for number, request in numbered:
         began = time.perf_counter()
         try:
-            replies[number] = await connection.ask(request)
+            reply = await connection.ask(request)
         except (OSError, TimeoutError, httptools.HttpParserError) as err:
-            replies[number] = Reply(0, time.perf_counter() - began, {}, str(err).encode())
-        on_reply()
-        reply = replies[number]
-        if reply is None or reply.status == 0 or reply.headers.get("connection") == "close":
+            reply = Reply(0, time.perf_counter() - began, {}, str(err).encode())
+        keep(number, began, reply)
+        if reply.status == 0 or reply.headers.get("connection") == "close":
             connection.close()
             connection = await _connect(host, port)
     connection.close()

@@ -7,6 +7,7 @@ midst of a request, each takes Ray's code into the CPU's cache anew and costs se
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -16,10 +17,13 @@ from ray.serve import metrics as serve_metrics
 
 from headrace.metrics import QUEUE_DEPTH, TRAFFIC, MetricSpec
 
+_log = logging.getLogger(__name__)
+
 QUEUE_REPORT_S = 1.0
 _HAND_OVER_S = 0.1
 _AT_ONCE = 64  # values; then requests have their turn
 
+_is_on = True
 _values: deque[tuple[MetricSpec, float, tuple[str, ...]]] = deque(maxlen=1 << 16)
 _counts: dict[tuple[MetricSpec, tuple[str, ...]], float] = {}
 
@@ -29,32 +33,56 @@ class Queued(Protocol):
     def num_waiting_rows(self) -> int: ...
 
 
+def turn_off() -> None:
+    """From now on nothing is noted in this process; what is told each second still is."""
+    global _is_on
+    _is_on = False
+
+
 def observe(spec: MetricSpec, value: float, labels: tuple[str, ...]) -> None:
     """Note a value of a histogram; `labels` are in the order of the metric's own."""
-    _values.append((spec, value, labels))
+    if _is_on:
+        _values.append((spec, value, labels))
 
 
 def count(spec: MetricSpec, labels: tuple[str, ...] = (), by: float = 1) -> None:
     """Note so much more; `labels` are in the order of the metric's own."""
+    if not _is_on:
+        return
     _counts[spec, labels] = _counts.get((spec, labels), 0) + by
+
+
+def gauge(spec: MetricSpec, value: float, labels: tuple[str, ...] = ()) -> None:
+    """Set it; `labels` are in the order of the metric's own. For what is told once a second."""
+    _gauge(spec).set(value, tags=dict(zip(spec.labels, labels, strict=True)))
 
 
 def _no_shares() -> Mapping[tuple[str, str], float]:
     return {}
 
 
+def _nothing() -> None:
+    pass
+
+
 async def report(
     queues: Mapping[tuple[str, str], Queued],
     shares: Callable[[], Mapping[tuple[str, str], float]] = _no_shares,
+    tick: Callable[[], None] = _nothing,
+    each_second: Callable[[], None] = _nothing,
 ) -> None:
     """Hand over what was noted, and each second the queue depth and the share of requests of each (model,
-    version), until cancelled."""
+    version), until cancelled. `tick` is called with each hand-over."""
     due = 0.0
     told: set[tuple[str, str]] = set()
     loop = asyncio.get_running_loop()
     while True:
         if loop.time() >= due:
             due = loop.time() + QUEUE_REPORT_S
+            try:
+                each_second()
+            except Exception:  # a driver that fails, say: what requests noted is handed over all the same
+                _log.exception("what is told each second could not be")
             for (model, version), queued in queues.items():
                 tags = {"model": model, "version": version}
                 _gauge(QUEUE_DEPTH).set(queued.num_waiting_rows, tags=tags)
@@ -63,6 +91,7 @@ async def report(
                 tags = {"model": model, "version": version}
                 _gauge(TRAFFIC).set(found.get((model, version), 0.0), tags=tags)
             told |= found.keys()
+        tick()
         await _hand_over()
         await asyncio.sleep(_HAND_OVER_S)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ from batching.queue import Item
 from batching.service import ServiceTime
 from batching.shapes import Sizes, elements
 from batching.threads import EngineThreads
-from deployments import metrics
+from deployments import logs, metrics, profiled
+from deployments.figures import Teller
 from deployments.setup import Setup, setup_of
+from deployments.tracing import BatchSpans, Packed, Tracing, open_tracing, report_losses, unpacked
 from deployments.watch import settle_memory, watch
 from engines.artifact import Artifact, Repository
 from engines.base import Engine, RequestEngine
@@ -32,9 +35,13 @@ from engines.load import load
 from engines.manifest import Manifest
 from headrace.config import BatchingConfig, Config
 from headrace.errors import EngineFailed, HeadraceError
-from headrace.metrics import BATCH_FILL, BATCH_ROWS, BATCH_SERVICE, BATCH_WAIT
+from headrace.metrics import BATCH_ELEMENTS, BATCH_FILL, BATCH_ROWS, BATCH_SERVICE, BATCH_WAIT
 from headrace.requests import Ran
 from headrace.tensors import TensorMap
+from headrace.trace import Traced
+from monitoring.recorder import Seconds
+from monitoring.told import Told
+from profiling.probe import Probe
 
 _log = logging.getLogger(__name__)
 
@@ -46,13 +53,19 @@ class ModelHost:
     a time, so that Serve's queue can neither split a group nor mix two.
     """
 
-    def __init__(self, artifact: Artifact, setup: Setup) -> None:
+    def __init__(
+        self, artifact: Artifact, setup: Setup, seconds: Seconds, tracing: Tracing | None = None
+    ) -> None:
+        """`seconds` is where it tells of its batches, and `tracing`, if traces are on."""
+        self._seconds = seconds
         self.artifact = artifact
         self.signature = artifact.manifest.signature
         self.setup = setup
         self._batching = setup.batching
         self._names = (artifact.manifest.name, artifact.manifest.version)
+        self._spans = None if tracing is None else BatchSpans(tracing, *self._names)
         self._threads = EngineThreads(self._batching.permits)
+        self._probe: Probe | None = None  # while it is profiled
 
     async def start(self) -> None:
         """Load the engine and warm it up, both on the engine's own thread."""
@@ -70,12 +83,39 @@ class ModelHost:
         outputs: tuple[str, ...],
         deadline: float | None,
         priority: int = 0,
+        trace: Traced | None = None,
     ) -> Ran:
-        return await self._batcher.submit(inputs, sizes, outputs, deadline, priority)
+        if self._probe is None:
+            return await self._batcher.submit(inputs, sizes, outputs, deadline, priority, trace)
+        with self._probe.request():
+            return await self._batcher.submit(inputs, sizes, outputs, deadline, priority, trace)
+
+    @contextmanager
+    def probed(self, probe: Probe, engine: Engine) -> Iterator[None]:
+        """Within the block `probe` is told of requests and batches, and `engine` runs them, from the next
+        batch of each thread on."""
+        ordinary = self._engine
+        self._probe, self._engine = probe, engine
+        try:
+            yield
+        finally:
+            self._probe, self._engine = None, ordinary
+
+    @property
+    def engine(self) -> Engine:
+        return self._engine
+
+    @property
+    def threads(self) -> int:
+        """Of the engine."""
+        return self.setup.threads
 
     @property
     def num_waiting_rows(self) -> int:
         return self._batcher.num_waiting_rows
+
+    def oldest_s(self) -> float:
+        return self._batcher.load().oldest_s
 
     def usual_s(self) -> float:
         return self._batcher.usual_s()
@@ -113,8 +153,17 @@ class ModelHost:
         return lane(run_batch)
 
     def _run_now(self, items: Sequence[Item]) -> list[Result]:
-        each = self._engine.run_each if isinstance(self._engine, RequestEngine) else None
-        return run_group(self._engine.run, self.signature, items, each=each)
+        results = self._ran(items)
+        return results if self._spans is None else self._spans.noted(items, results)
+
+    def _ran(self, items: Sequence[Item]) -> list[Result]:
+        engine, probe = self._engine, self._probe
+        each = engine.run_each if isinstance(engine, RequestEngine) else None
+        if probe is None:
+            return run_group(engine.run, self.signature, items, each=each)
+        run = probe.mark("engine", engine.run)
+        each = None if each is None else probe.mark("engine", each)
+        return probe.mark("batch", run_group)(run, self.signature, items, each=each, mark=probe.mark)
 
     def _on_thread(self, items: Sequence[Item], permit: int) -> asyncio.Future[list[Result]]:
         return self._threads.call(self._batcher.run_on, self._run_now, items, permit)
@@ -126,11 +175,17 @@ class ModelHost:
         return results
 
     def _observe(self, batch: Batch, waited_s: float) -> None:
+        if self._probe is not None:
+            self._probe.batch(batch.rows, batch.fill, batch.ran_s)
         labels = (*self._names, batch.group)
         metrics.observe(BATCH_ROWS, batch.rows, labels)
         metrics.observe(BATCH_FILL, batch.fill, labels)
         metrics.observe(BATCH_WAIT, waited_s, labels)
         metrics.observe(BATCH_SERVICE, batch.ran_s, labels)
+        metrics.count(BATCH_ELEMENTS, (*labels, "useful"), batch.useful)
+        if padding := batch.elements - batch.useful:
+            metrics.count(BATCH_ELEMENTS, (*labels, "padding"), padding)
+        self._seconds.ran(labels, batch.rows, batch.useful, batch.elements, batch.ran_s, waited_s)
 
 
 def _num_rows(groups: Sequence[Sequence[Item]]) -> int:
@@ -190,17 +245,29 @@ class ModelReplica:
     ) -> None:
         started = time.monotonic()
         document = Config.model_validate(config)
+        if not document.monitoring:
+            metrics.turn_off()
         artifact = Repository(Path(document.repository)).open(model, version)
         entry = document.models[model]
         setup = setup_of(entry, artifact.manifest, entry.max_replicas, cpu_cores())
-        self._host = ModelHost(artifact, setup)
+        queues: dict[tuple[str, str], ModelHost] = {}
+        logs.set_up(document.logs, "replica")
+        self._tracing = open_tracing(document.tracing, "replica")
+        self._id = uuid.uuid4().hex[:12]
+        self._teller = Teller(self._id, "replica", queues, (model, version))
+        self._host = queues[model, version] = ModelHost(artifact, setup, self._teller.seconds, self._tracing)
         await self._host.start()
         self._tasks = [
-            asyncio.create_task(metrics.report({(model, version): self._host})),
+            asyncio.create_task(self._teller.report()),
             asyncio.create_task(watch([self._host])),
+            asyncio.create_task(report_losses(self._tracing)),
         ]
         settle_memory()
         self._loaded_s = time.monotonic() - started
+
+    async def figures_since(self, since: int) -> Told:
+        """For the monitor: what this replica did from a second (Unix time) on."""
+        return self._teller.told(since)
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """For the autoscaling policy; Serve asks twice a second."""
@@ -208,15 +275,32 @@ class ModelReplica:
         permits = self._host.setup.batching.permits
         return ReplicaReport(0.0, **asdict(load), permits=permits, loaded_s=self._loaded_s).numbers()
 
+    async def profile(self, tool: str, seconds: float, id: str) -> dict[str, Any] | HeadraceError | None:
+        """See Gateway.profile; nothing, unless this is the replica with the id."""
+        if id != self._id:
+            return None
+        try:
+            return await profiled.take(self._host, tool, seconds, "replica")
+        except HeadraceError as err:
+            return err
+
+    async def end_profile(self) -> None:
+        """Who asked for it has left."""
+        profiled.end_early()
+
     async def __del__(self) -> None:
         for task in self._tasks:
             task.cancel()
         await self._host.close()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close)
 
     async def infer_packed(
-        self, requests: list[tuple[dict[str, Any], tuple[str, ...], float | None, int]], group: str = ""
+        self,
+        requests: list[tuple[dict[str, Any], tuple[str, ...], float | None, int, Packed | None]],
+        group: str = "",
     ) -> list[Ran | HeadraceError]:
-        """One answer or error per (inputs, outputs, seconds left until its deadline, priority).
+        """One answer or error per (inputs, outputs, seconds left until its deadline, priority, trace).
 
         `group` is there for the router, which has brought them here by it.
         """
@@ -227,12 +311,19 @@ class ModelReplica:
         return await answers
 
     async def _infer(
-        self, inputs: dict[str, Any], outputs: tuple[str, ...], left_s: float | None, priority: int
+        self,
+        inputs: dict[str, Any],
+        outputs: tuple[str, ...],
+        left_s: float | None,
+        priority: int,
+        trace: Packed | None = None,
     ) -> Ran | HeadraceError:
-        deadline = None if left_s is None else asyncio.get_running_loop().time() + left_s
+        now = asyncio.get_running_loop().time()
+        deadline = None if left_s is None else now + left_s
         try:
             sizes = self._host.signature.check(inputs)
-            return await self._host.infer(inputs, sizes, outputs, deadline, priority)
+            traced = trace and unpacked(trace, now)
+            return await self._host.infer(inputs, sizes, outputs, deadline, priority, traced)
         except HeadraceError as err:
             return err
         except Exception:  # one request must not take the others of its pack with it

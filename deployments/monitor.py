@@ -9,17 +9,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
-from deployments import metrics
+from deployments import logs, metrics
 from deployments.applications import Applications, Health
 from deployments.everyone import ask_all_async
+from deployments.figures import Figures, Teller
+from deployments.known import Known
 from deployments.versions import GATEWAY_APP, app_name
 from deployments.watched import Watched
+from engines.artifact import Repository
 from headrace.config import Config
 from headrace.errors import Conflict, HeadraceError
 from headrace.metrics import ROLLOUT_EVENTS
@@ -47,18 +51,24 @@ class Monitor:
         self, config: dict[str, Any]
     ) -> None:
         self._config = Config.model_validate(config)
+        logs.set_up(self._config.logs, "monitor")
         self._store = Store(Path(self._config.repository))
         self._gateways = DeploymentHandle("Gateway", GATEWAY_APP)
         self._applications = Applications(self._config)
         self._known: Mapping[str, Health] = {}
         self._known_at = 0.0
         self._watched = {name: Watched(name) for name in self._config.models}
+        known = Known(self._config, Repository(Path(self._config.repository)), self._why)
+        teller = Teller(uuid.uuid4().hex[:12], "monitor", {})
+        self._figures = Figures(self._gateways, known.versions, teller)
         self._task = asyncio.create_task(self._watch())
-        self._report = asyncio.create_task(metrics.report({}))
+        self._others = [asyncio.create_task(teller.report())]
+        if self._config.monitoring:
+            self._others.append(asyncio.create_task(self._figures.watch()))
 
     async def __del__(self) -> None:
-        self._task.cancel()
-        self._report.cancel()
+        for task in (self._task, *self._others):
+            task.cancel()
 
     async def check_health(self) -> None:
         """Serve starts another monitor, on another node perhaps, when this one cannot do its work."""
@@ -70,6 +80,13 @@ class Monitor:
     async def view(self, model: str) -> dict[str, Any]:
         """What is known about a model's rollout or test."""
         return self._watched[model].view()
+
+    async def figures(self) -> bytes:
+        """The live figures of all models and processes, as JSON."""
+        return await self._figures.document()
+
+    def _why(self, model: str) -> str:
+        return self._watched[model].words
 
     async def _watch(self) -> None:
         while True:

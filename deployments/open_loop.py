@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -24,6 +24,9 @@ from headrace.tensors import Array
 MAX_SILENCE_S = 60.0  # a connection that gives no answer for so long has failed
 _WATCH_EVERY_S = 1.0
 _OK = 200
+
+# What is told of a request when it ends: its number, latency in seconds, status and headers of the answer.
+OnEnd = Callable[[int, float, int, dict[str, str]], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,12 +108,14 @@ async def open_loop_at(
     max_connections: int = 512,
     max_outstanding: int = 4096,
     keep_headers: bool = False,
+    on_end: OnEnd | None = None,
 ) -> OpenLoad:
-    """The same at these times, in seconds after the start."""
+    """The same at these times, in seconds after the start. `on_end` hears of every request as it ends."""
     run = _Run(host, port, requests, times)
     run.max_connections = max_connections
     run.max_outstanding = max_outstanding
     run.keep_headers = keep_headers
+    run.on_end = on_end
     return await run.all(connections)
 
 
@@ -194,6 +199,7 @@ class _Run:
         self.max_connections = 1
         self.max_outstanding = 1
         self.keep_headers = False
+        self.on_end: OnEnd | None = None
 
     async def all(self, connections: int) -> OpenLoad:
         self._loop = asyncio.get_running_loop()
@@ -223,9 +229,10 @@ class _Run:
         if number < 0:
             connection.close()  # it said something that nobody had asked for
             return
-        if isinstance(connection, _HeaderConnection):
-            self._headers[number] = connection.headers
-        self._end(number, status)
+        headers = connection.headers if isinstance(connection, _HeaderConnection) else {}
+        if self.keep_headers:
+            self._headers[number] = headers
+        self._end(number, status, headers)
         if is_kept:
             self._free(connection)
         else:
@@ -275,9 +282,11 @@ class _Run:
         else:
             self._idle.append(connection)
 
-    def _end(self, number: int, status: int) -> None:
+    def _end(self, number: int, status: int, headers: dict[str, str] | None = None) -> None:
         self._latency[number] = time.perf_counter() - self._start - self._times[number]
         self._status[number] = status
+        if self.on_end is not None:
+            self.on_end(number, self._latency[number], status, headers or {})
         self._open_requests -= 1
         self._remaining -= 1
         if self._remaining == 0 and not self._ended.done():
@@ -299,7 +308,7 @@ class _Run:
                 self._end(self._waiting.popleft(), 0)
 
     async def _connect(self) -> _Connection:
-        kind = _HeaderConnection if self.keep_headers else _Connection
+        kind = _HeaderConnection if self.keep_headers or self.on_end else _Connection
         _, connection = await self._loop.create_connection(lambda: kind(self), self._host, self._port)
         self._connections.add(connection)
         return connection

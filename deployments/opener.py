@@ -11,7 +11,6 @@ from batching.sample import InputSample
 from batching.seen import SizesSeen
 from cache.halved import Halved
 from cache.memory import MemoryCache
-from cache.redis import RedisCache
 from cache.responses import ResponseCache
 from deployments.backends import Backend, Replicas
 from deployments.declared import cheaper_for
@@ -19,18 +18,17 @@ from deployments.door import Door
 from deployments.model import ModelHost
 from deployments.pipelines import Step, joined
 from deployments.recorder import Recorder
+from deployments.remembered import Remembered, num_bytes
 from deployments.running import max_calls
 from deployments.served import Served, by, one_after_the_other
 from deployments.setup import Setup, instances_of, queue_share, setup_of
+from deployments.tracing import Tracing
 from deployments.versions import app_name
 from engines.artifact import Artifact, Repository
 from engines.cpu import cpu_cores
 from headrace.config import Config, ModelConfig, PipelineConfig
 from headrace.tensors import Signature
-
-
-def num_bytes(mib: float) -> int:
-    return int(mib * 2**20)
+from monitoring.recorder import Seconds
 
 
 def _seconds(ms: float | None) -> float | None:
@@ -44,17 +42,21 @@ class Opener:
         self,
         config: Config,
         repository: Repository,
-        memory: MemoryCache,
-        shared: RedisCache | None,
+        remembered: Remembered,
         recorder: Recorder,
+        seconds: Seconds,
+        queues: dict[tuple[str, str], Backend],
+        tracing: Tracing | None = None,
     ) -> None:
+        """Those that are open are in `queues`, by model and version."""
         self._config = config
         self._repository = repository
-        self._memory = memory
-        self._shared = shared
+        self._remembered = remembered
         self._recorder = recorder
+        self._seconds = seconds
+        self._tracing = tracing
         self.hosts: list[ModelHost] = []  # in this process
-        self.queues: dict[tuple[str, str], Backend] = {}  # by model and version
+        self.queues = queues
         self.replicas: dict[str, Replicas] = {}  # by application
 
     async def open(self, name: str, version: str, *, is_candidate: bool = False) -> Served:
@@ -121,7 +123,7 @@ class Opener:
         )
 
     async def _host(self, artifact: Artifact, setup: Setup) -> Backend:
-        host = ModelHost(artifact, setup)
+        host = ModelHost(artifact, setup, self._seconds, self._tracing)
         await host.start()
         self.hosts.append(host)
         return host
@@ -144,8 +146,8 @@ class Opener:
         if not (cache.enabled and entry.cache):
             return None
         own = entry.cache_memory_mib
-        memory = self._memory if own is None else MemoryCache(num_bytes(own))
+        memory = self._remembered.memory if own is None else MemoryCache(num_bytes(own))
         halved = Halved(signature) if entry.cache_precision == "fp16" else None
-        shared = None if entry.cache_shared == "never" else self._shared
+        shared = None if entry.cache_shared == "never" else self._remembered.shared
         is_always = entry.cache_shared == "always"
         return ResponseCache(memory, shared, entry.cache_ttl_s or cache.ttl_s, halved, is_always)

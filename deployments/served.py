@@ -114,7 +114,9 @@ def by(backend: Backend) -> Compute:
     """What a model's backend computes."""
 
     async def compute(request: InferRequest, sizes: Sizes, deadline: float | None) -> Ran:
-        return await backend.infer(request.inputs, sizes, request.outputs, deadline, request.priority)
+        return await backend.infer(
+            request.inputs, sizes, request.outputs, deadline, request.priority, request.traced
+        )
 
     return compute
 
@@ -146,5 +148,9 @@ def _together(so_far: Timings, name: str, step: Timings) -> Timings:
         queued_s=so_far.queued_s + step.queued_s,
         ran_s=so_far.ran_s + step.ran_s,
         batch_rows=max(so_far.batch_rows, step.batch_rows),
+        padded_s=so_far.padded_s + step.padded_s,
+        held_s=so_far.held_s + step.held_s,
+        hop_s=so_far.hop_s + step.hop_s,
+        batches=so_far.batches + step.batches,
         steps=(*so_far.steps, (name, step.tier)),
     )

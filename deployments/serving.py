@@ -14,6 +14,7 @@ from deployments.cluster import LocalCluster, addresses, connect, start_serve
 from deployments.flags import HEAD_BYTES
 from deployments.nodes import check_front, check_repository, rooms
 from deployments.setup import Setup
+from deployments.tracing import check_tracing
 from deployments.versions import chosen_versions
 from engines.artifact import Repository
 from engines.cpu import cpu_cores
@@ -55,6 +56,7 @@ class Server:
 def serving(config: Config, *, throughput: bool = True) -> Iterator[Server]:
     """A server on a Ray cluster of its own on this machine, ended with the block."""
     with ExitStack() as stack:
+        check_tracing(config.tracing)
         _tell_overruled(config)
         config = _for_one_machine(app.pinned(config))  # what is not there is found before anything starts
         if config.cache.enabled and config.cache.url is None:
@@ -105,6 +107,7 @@ def join(config: Config, address: str, *, is_growing: bool = False) -> Server:
     """
     if config.cache.enabled and config.cache.url is None:
         _log.warning("no cache.url: on a cluster each gateway keeps answers in its own memory only")
+    check_tracing(config.tracing)
     _tell_overruled(config)
     config = app.pinned(config)
     connect(address)

@@ -15,6 +15,7 @@ from headrace.errors import CallerError, HeadraceError
 from headrace.metrics import COPIES
 from headrace.requests import LOWEST_PRIORITY, InferRequest
 from headrace.tensors import TensorMap
+from monitoring.recorder import Seconds
 from rollout.compare import compare
 from rollout.noted import Noted
 
@@ -28,8 +29,9 @@ _TIMEOUT_S = 30.0  # of copies of requests that have none
 class Shadow:
     """Bounded, off the callers' path, after their answers."""
 
-    def __init__(self, noted: Noted) -> None:
+    def __init__(self, noted: Noted, seconds: Seconds) -> None:
         self._noted = noted
+        self._seconds = seconds
         self._copies: set[asyncio.Task[None]] = set()
 
     def copy(
@@ -90,3 +92,4 @@ class Shadow:
         metrics.count(COPIES, (request.model, candidate.version, outcome))
         slot.flipped += found.flipped
         slot.distance += found.distance
+        self._seconds.compared((request.model, candidate.version), found.is_differing, found.flipped)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from deployments.cluster import NotAdmitted, addresses, connect, listening
 from deployments.versions import GATEWAY_APP
 from deployments.waiting import waits
-from headrace.errors import EngineUnavailable
+from headrace.errors import EngineUnavailable, HeadraceError
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
+
+_PATIENCE_S = 10.0
+_MESSAGE = 300  # characters of what Serve says of an application
 
 
 def join_cluster(address: str) -> None:
@@ -38,22 +43,20 @@ def served(address: str) -> DeploymentHandle:
 
 def read_status(address: str) -> dict[str, Any]:
     """Applications with the states of their replicas, on what those wait that no node can take, the served
-    versions of each model and how they run."""
+    versions of each model and how they run, shares, rollouts, the cache, and what is wrong, in words."""
     from ray import serve
 
     join_cluster(address)
     applications = serve.status().applications
-    models: dict[str, list[str]] = {}
-    setups: dict[str, dict[str, Any]] = {}
-    if GATEWAY_APP in applications:
-        gateway = serve.get_app_handle(GATEWAY_APP)
-        models = gateway.models.remote().result(timeout_s=10)
-        setups = gateway.setups.remote().result(timeout_s=10)
-    return {
+    asked = _Gateway(serve.get_app_handle(GATEWAY_APP)) if GATEWAY_APP in applications else None
+    waiting = waits() if applications else {}
+    told: dict[str, Any] = {
+        "problems": [],
         "addresses": addresses(*listening()) if applications else [],
         "applications": {
             name: {
                 "status": str(app.status.value),
+                "message": app.message,
                 "deployments": {
                     deployment: dict(Counter(entry.replica_states))
                     for deployment, entry in app.deployments.items()
@@ -61,7 +64,59 @@ def read_status(address: str) -> dict[str, Any]:
             }
             for name, app in applications.items()
         },
-        "waits": waits() if applications else {},
-        "models": models,
-        "setups": setups,
+        "waits": waiting,
+        "models": {},
+        "setups": {},
+        "figures": None,
+        "cache": None,
     }
+    if asked is not None:
+        told |= asked.told()
+    told["problems"] = problems(told)
+    return told
+
+
+class _Gateway:
+    """Questions to a gateway, all under way at once."""
+
+    def __init__(self, handle: DeploymentHandle) -> None:
+        self._asked = {
+            "models": handle.models.remote(),
+            "setups": handle.setups.remote(),
+            "figures": handle.figures.remote(),
+            "cache": handle.cache_size.remote(),
+        }
+
+    def told(self) -> dict[str, Any]:
+        """The answers. Without figures or the cache the rest is told, too; `unheard` says why."""
+        found: dict[str, Any] = {"unheard": {}}
+        for name, response in self._asked.items():
+            try:
+                found[name] = response.result(timeout_s=_PATIENCE_S)
+            except (HeadraceError, TimeoutError) as err:
+                if name in ("models", "setups"):
+                    raise EngineUnavailable(
+                        f"no gateway answers within {_PATIENCE_S:g} s; headrace serve's own output says why"
+                    ) from err
+                found["unheard"][name] = str(getattr(err, "cause", err)) or "no answer in time"
+        if found.get("figures"):
+            found["figures"] = json.loads(found["figures"])
+        return found
+
+
+def problems(told: Mapping[str, Any]) -> list[str]:
+    """What is wrong of what was read, in words, the worst first."""
+    found = []
+    for name, application in told["applications"].items():
+        if application["status"] != "RUNNING":
+            message = " ".join(str(application["message"]).split())[:_MESSAGE]
+            found.append(f"{name} is {application['status']}" + (f": {message}" if message else ""))
+    found += [f"{name} waits for {what}" for name, what in told["waits"].items()]
+    unheard = told.get("unheard", {})
+    if "cache" in unheard:
+        found.append(f"the shared cache is out of reach, and every request is computed: {unheard['cache']}")
+    if "figures" in unheard:
+        found.append(f"there are no figures: {unheard['figures']}")
+    if told["figures"]:
+        found += told["figures"]["problems"]
+    return found

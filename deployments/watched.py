@@ -40,6 +40,11 @@ class Watched:
         self._ill_since: float | None = None
         self._taken_at: float | None = None
 
+    @property
+    def words(self) -> str:
+        """What is decided now, or why nothing is."""
+        return self.problem or (self._decision.why if self._decision else "")
+
     def begin(self, state: State, before_s: int) -> int:
         """The first second of evidence that is not known yet."""
         under_way = state.rollout or state.trial

@@ -22,6 +22,7 @@ from engines.cpu import cpu_flags
 from engines.manifest import (
     BASELINE,
     MANIFEST,
+    REPORT_PAGE,
     BatchLatency,
     FileEntry,
     Manifest,
@@ -39,6 +40,7 @@ from headrace.tensors import Signature
 _CHUNK = 1 << 20  # bytes
 _MANIFEST_LIMIT = 4 << 20  # bytes
 _BASELINE_LIMIT = 4 << 20  # bytes
+_REPORT_LIMIT = 16 << 20
 _DIGITS = re.compile(r"(\d+)")
 
 
@@ -120,6 +122,16 @@ class Repository:
         if not (path.exists() or path.is_symlink()):  # a link to nothing is no baseline, and refused
             return None
         return _read_limited(path, _BASELINE_LIMIT)
+
+    def report(self, name: str, version: str) -> bytes | None:
+        """The optimization report's page, as it was published; None when the version has none. Raises as
+        `open` does."""
+        manifest = self.manifest(name, version)
+        if (entry := manifest.files.get(REPORT_PAGE)) is None:
+            return None
+        data = _read_limited(self.root / name / version / REPORT_PAGE, _REPORT_LIMIT)
+        _compare(REPORT_PAGE, entry, hashlib.sha256(data).hexdigest(), len(data))
+        return data
 
     def publish(
         self,

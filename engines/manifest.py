@@ -16,7 +16,8 @@ from headrace.tensors import Signature
 
 MANIFEST = "manifest.json"
 BASELINE = "baseline.json"  # what was measured of a version, beside its manifest and in none
-REPORTS = frozenset({"report.json", "report.html"})  # they tell of a model and change no answer
+REPORT_PAGE = "report.html"
+REPORTS = frozenset({"report.json", REPORT_PAGE})  # they tell of a model and change no answer
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 

@@ -217,6 +217,31 @@ class RolloutsConfig(_Part):
     caller_header: str | None = Field(default="headrace-caller", pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
 
 
+class TracingConfig(_Part):
+    """Spans, to where OpenTelemetry's variables say; OTEL_TRACES_SAMPLER goes before `rate`."""
+
+    rate: float = Field(default=0.01, ge=0, le=1)  # of the requests whose caller has not decided it
+    slower_than_ms: float | None = Field(default=None, gt=0, le=3_600_000)  # slower ones are kept, too
+    # At most so many slow and failed ones a second in each gateway, beyond the rate
+    kept_per_s: float = Field(default=20.0, gt=0, le=10_000)
+
+
+class LogsConfig(_Part):
+    """What gateways, replicas and the monitor write, and which requests have a line of their own."""
+
+    format: Literal["text", "json"] = "text"
+    requests: Literal["none", "errors", "slow", "all"] = "none"  # slow: errors among them; lines are JSON
+    slower_than_ms: float = Field(default=250.0, gt=0, le=3_600_000)  # is slow
+    sample: float = Field(default=1.0, ge=0, le=1)  # requests "all": of those neither slow nor failed
+    folder: str | None = None  # None: where Serve's own logs are
+
+    @model_validator(mode="after")
+    def _sample_is_of_all(self) -> LogsConfig:
+        if self.sample < 1 and self.requests != "all":
+            raise ValueError(f'sample is for requests: all; this has requests: "{self.requests}"')
+        return self
+
+
 class Config(_Part):
     repository: str = "models"
     gateways: int = Field(default=2, ge=1, le=1000)  # gateway replicas; not given: as tuned, else 2
@@ -225,6 +250,10 @@ class Config(_Part):
     limits: LimitsConfig = LimitsConfig()
     cache: CacheConfig = CacheConfig()
     rollouts: RolloutsConfig = RolloutsConfig()
+    monitoring: bool = True  # figures by request: percentiles, stages, metrics. Off: some throughput more
+    dashboard: bool = True  # the live page at /dashboard and its figures, for whoever reaches http.host
+    tracing: TracingConfig | None = None  # None: none; `tracing: {}` is one request in a hundred
+    logs: LogsConfig = LogsConfig()
     models: dict[Name, ModelConfig] = Field(min_length=1)
     pipelines: dict[Name, PipelineConfig] = {}
 

@@ -16,7 +16,8 @@
     ├── DeadlinePassed            504  deadline         the caller's own timeout ran out first
     ├── ArtifactRejected          500  artifact         digest, manifest or layout of a model version is wrong
     ├── ConfigRejected            400  config           a configuration or recipe is wrong
-    └── GoalMissed                500  goal             optimization ended outside its budget
+    ├── GoalMissed                500  goal             optimization ended outside its budget
+    └── ToolFailed                500  tool             a profiler is missing, may not look, or has failed
 
 Every class takes one message, and Overloaded a time, so that errors survive the way between processes.
 Messages carry no path of the server and no secret.
@@ -117,3 +118,7 @@ class ConfigRejected(HeadraceError):
 
 class GoalMissed(HeadraceError):
     kind = "goal"
+
+
+class ToolFailed(HeadraceError):
+    kind = "tool"

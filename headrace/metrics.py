@@ -104,6 +104,60 @@ ROLLOUT_EVENTS = MetricSpec(
     (*_MODEL, "what"),
 )
 
+LATENCY = MetricSpec(
+    "headrace_latency_seconds",
+    "gauge",
+    "Percentiles of the last minute over all gateways, within 1% of the exact ones; stage all: the whole.",
+    (*_MODEL, "stage", "quantile"),
+)
+ROWS = MetricSpec("headrace_rows_total", "counter", "Rows that callers got answers to.", _MODEL)
+QUEUE_AGE = MetricSpec(
+    "headrace_queue_age_seconds",
+    "gauge",
+    "How long the request whose turn it is has waited in this process.",
+    _MODEL,
+)
+BATCH_ELEMENTS = MetricSpec(
+    "headrace_batch_elements_total",
+    "counter",
+    "Elements of executed batches: use is useful or padding.",
+    (*_GROUP, "use"),
+)
+ROLLOUT = MetricSpec(
+    "headrace_rollout_active",
+    "gauge",
+    "1 for the candidate of a rollout or the variants of a test that is under way, else 0.",
+    _MODEL,
+)
+PROCESS_CPU = MetricSpec("headrace_process_cpu_cores", "gauge", "Cores that this process keeps busy.", ())
+PROCESS_MEMORY = MetricSpec("headrace_process_memory_bytes", "gauge", "Resident memory of this process.", ())
+GPU_UTILIZATION = MetricSpec(
+    "headrace_gpu_utilization_ratio",
+    "gauge",
+    "Share of time in which the GPU of this process was busy, whoever used it.",
+    ("gpu",),
+)
+GPU_MEMORY = MetricSpec(
+    "headrace_gpu_memory_bytes", "gauge", "Memory in use on the GPU of this process, by whoever.", ("gpu",)
+)
+BUILD = MetricSpec(
+    "headrace_build_info", "gauge", "Always 1; which releases run.", ("headrace", "ray", "onnxruntime")
+)
+
+TRACES_LOST = MetricSpec(
+    "headrace_traces_lost_total",
+    "counter",
+    "Requests and batches whose spans were to be told and are not: full (they came faster than they could be "
+    "sent), undelivered (nobody took them), allowance (slow or failed ones beyond tracing.kept_per_s).",
+    ("why",),
+)
+LOG_LINES_LOST = MetricSpec(
+    "headrace_log_lines_lost_total",
+    "counter",
+    "Log lines of requests that came faster than they were written.",
+    (),
+)
+
 _APPLICATION = ("application",)  # of a model version, "headrace:NAME:VERSION"
 OFFERED = MetricSpec(
     "headrace_offered_replicas",
@@ -141,7 +195,50 @@ ALL = (
     TRAFFIC,
     COPIES,
     ROLLOUT_EVENTS,
+    LATENCY,
+    ROWS,
+    QUEUE_AGE,
+    BATCH_ELEMENTS,
+    ROLLOUT,
+    PROCESS_CPU,
+    PROCESS_MEMORY,
+    GPU_UTILIZATION,
+    GPU_MEMORY,
+    BUILD,
     OFFERED,
     BACKLOG,
     AUTOSCALING_FAULTS,
+    TRACES_LOST,
+    LOG_LINES_LOST,
 )
+
+
+def as_markdown() -> str:
+    """The page docs/metrics.md."""
+    rows = [
+        f"| `ray_{spec.name}` | {spec.kind} | {_quoted(spec.labels)} | {spec.description} |" for spec in ALL
+    ]
+    return "\n".join([_HEAD, *rows, _NOTES])
+
+
+_HEAD = """# Metrics
+On Ray's Prometheus port, beside Ray's and Serve's own. Made
+by `python -m headrace.metrics > docs/metrics.md`.
+Units are in the names. Histograms have `_bucket`, `_sum` and `_count`. Serve adds the labels `application`,
+`deployment` and `replica`.
+
+| name | kind | labels | what it is |
+|---|---|---|---|"""
+
+_NOTES = """
+Labels are bounded. `model` and `version` are names of versions that are served, never what a caller made up
+("" then). `group` is a shape of rows, each size rounded up to a power of two. `stage` is wire, decode, cache,
+queue, pad, engine, encode or all; `quantile` is 0.5, 0.95 or 0.99."""
+
+
+def _quoted(labels: tuple[str, ...]) -> str:
+    return ", ".join(f"`{label}`" for label in labels) or "none"
+
+
+if __name__ == "__main__":
+    print(as_markdown())

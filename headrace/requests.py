@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from headrace.tensors import TensorMap
+from headrace.trace import TraceContext, Traced
 
 Scalar = str | int | float | bool
 # An answer that is remembered does ("use"); it is computed and not remembered ("bypass"), or computed and
@@ -20,6 +21,25 @@ Tier = Literal["off", "miss", "memory", "redis", "flight"]
 # Which of several versions answered, where that is not simply the stable one: one that is being tried, or the
 # stable one, after that had failed, or a cheaper one, where there would have been a refusal.
 Variant = Literal["", "candidate", "fallback", "cheaper"]
+
+
+Way = Literal["http", "grpc", "handle"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a request came, for traces and log lines."""
+
+    way: Way
+    request_id: str  # `x-request-id`: bounded, printable
+    began: float  # by this process's monotonic clock
+    traced: Traced | None = None  # None: traces are off
+    parent: TraceContext | None = None  # the caller's span
+
+    @property
+    def context(self) -> TraceContext | None:
+        """Its own span."""
+        return None if self.traced is None else self.traced.context
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +59,36 @@ class InferRequest:
     tenant: str = ""
     priority: int = 0  # 1 goes first, larger numbers later; 0 is the default level
     caller: str = ""  # who asks: during a rollout or a test the same caller gets the same version
+    asked: Asked | None = None  # None: neither traces nor log lines are on
+
+    @property
+    def rows(self) -> int:
+        """Of its first input."""
+        first = next(iter(self.inputs.values()), None)
+        if first is None:
+            return 0
+        return 1 if first.ndim == 0 else len(first)
+
+    @property
+    def traced(self) -> Traced | None:
+        return None if self.asked is None else self.asked.traced
 
 
 @dataclass(frozen=True, slots=True)
 class Timings:
     """Where the time of one request went, and the batch it ran in."""
 
-    queued_s: float = 0.0
+    queued_s: float = 0.0  # in the engine's process
     ran_s: float = 0.0
     batch_rows: int = 0
     tier: Tier = "off"
     age_s: float = 0.0  # since it was computed, when it comes from a cache
     saved_s: float = 0.0  # of computation, when it comes from a cache
     steps: tuple[tuple[str, Tier], ...] = ()  # of a pipeline: where each step's answer came from
+    padded_s: float = 0.0  # of `ran_s`: stacking, padding and cutting
+    held_s: float = 0.0  # in the gateway, until there was a replica for it
+    hop_s: float = 0.0  # on the way to that replica and back
+    batches: tuple[str, ...] = ()  # the spans of those it ran in, as `traceparent`, where traces are on
 
     def from_tier(self, tier: Tier) -> Timings:
         return self if tier == self.tier else replace(self, tier=tier)

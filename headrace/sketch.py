@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+import numpy as np
+
+from headrace.tensors import Array
+
 _GROWTH = 1.02  # from bin to bin: what lies in one is at most 1% from its middle
 _PER_LOG = 1 / math.log(_GROWTH)
 _MIDDLE = 2 / (_GROWTH + 1)  # of a bin, relative to its upper edge
@@ -14,6 +18,12 @@ _LEAST = 1e-9  # all below it, zero included, is one bin
 def bin_of(value: float) -> int:
     """The number of the bin that holds `value`."""
     return math.ceil(math.log(value if value > _LEAST else _LEAST) * _PER_LOG)
+
+
+def bins_of(values: Array) -> dict[int, int]:
+    """How many of `values` are in each bin that holds any: as `bin_of`, of many at once."""
+    numbers = np.ceil(np.log(np.maximum(values, _LEAST)) * _PER_LOG).astype(np.int64)
+    return dict(zip(*(found.tolist() for found in np.unique(numbers, return_counts=True)), strict=True))
 
 
 def value_of(number: int) -> float:

@@ -11,29 +11,58 @@ from headrace.config import check_name
 from headrace.errors import MethodNotAllowed, NotFound
 from protocol.limits import shown
 
-Kind = Literal["server", "live", "ready", "model", "model_ready", "infer", "feedback", "rollout", "history"]
+Kind = Literal[
+    "server",
+    "live",
+    "ready",
+    "model",
+    "model_ready",
+    "infer",
+    "feedback",
+    "rollout",
+    "history",
+    "cache",
+    "figures",
+    "page",
+    "events",
+    "report",
+]
 
-_FIXED: dict[str, Kind] = {"/v2": "server", "/v2/health/live": "live", "/v2/health/ready": "ready"}
+_FIXED: dict[str, Kind] = {
+    "/v2": "server",
+    "/v2/health/live": "live",
+    "/v2/health/ready": "ready",
+    "/v2/figures": "figures",
+    "/dashboard": "page",
+    "/dashboard/events": "events",
+}
 _ACTIONS: dict[tuple[str, ...], Kind] = {(): "model", ("ready",): "model_ready", ("infer",): "infer"}
 _METHODS: dict[Kind, tuple[str, ...]] = {  # others: GET
     "infer": ("POST",),
     "feedback": ("POST",),
     "rollout": ("GET", "POST"),
+    "cache": ("POST",),
 }
-_ADMIN: dict[tuple[str, ...], Kind] = {("rollout",): "rollout", ("rollout", "history"): "history"}
+_ADMIN: dict[tuple[str, ...], Kind] = {
+    ("rollout",): "rollout",
+    ("rollout", "history"): "history",
+    ("cache",): "cache",
+}
 _KNOWN = (
-    "/v2, /v2/health/live, /v2/health/ready, /v2/models/NAME[/versions/VERSION], "
-    "that with /ready or /infer, and /v2/models/NAME/feedback"
+    "/v2, /v2/health/live, /v2/health/ready, /v2/figures, /v2/models/NAME[/versions/VERSION], "
+    "that with /ready or /infer, /v2/models/NAME/feedback, and /dashboard"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a path asks for; `model` is empty for the server's own paths, `version` None when unnamed."""
+    """What a path asks for; `model` is empty for the server's own paths, `version` None when unnamed. `file`
+    is one of the live page, which itself has no name."""
 
     kind: Kind
     model: str = ""
     version: str | None = None
+    file: str = ""
 
 
 def parse_path(method: str, path: str) -> Route:
@@ -63,6 +92,10 @@ def _route(path: str) -> Route:
             return Route(_ACTIONS[tuple(action)], _name("model", model))
         case ["", "v2", "admin", "models", model, *action] if tuple(action) in _ADMIN:
             return Route(_ADMIN[tuple(action)], _name("model", model))
+        case ["", "dashboard", file]:
+            return Route("page", file=_name("file", file))
+        case ["", "dashboard", "reports", model, version]:
+            return Route("report", _name("model", model), _name("version", version))
     raise NotFound(f"no such path {shown(path)}; known are {_KNOWN}")
 
 

@@ -177,7 +177,8 @@ def server_metadata(name: str, version: str) -> bytes:
 
 
 def model_metadata(name: str, versions: Sequence[str], platform: str, signature: Signature) -> bytes:
-    """A model's name, versions, inputs and outputs; a variable dimension is -1."""
+    """A model's name, versions, inputs and outputs; a variable dimension is -1. What the protocol has no word
+    for is told as `parameters`: names and limits of dimensions, bounds of integers."""
     return orjson.dumps(
         {
             "name": name,
@@ -185,12 +186,20 @@ def model_metadata(name: str, versions: Sequence[str], platform: str, signature:
             "platform": platform,
             "inputs": [_describe(spec) for spec in signature.inputs],
             "outputs": [_describe(spec) for spec in signature.outputs],
+            "parameters": {"limits": dict(signature.limits)},
         }
     )
 
 
 def _describe(spec: TensorSpec) -> dict[str, Any]:
-    return {"name": spec.name, "datatype": spec.dtype, "shape": spec.wire_shape}
+    bounds = {"low": spec.low, "high": spec.high}
+    parameters = {"dims": spec.shape} | {key: value for key, value in bounds.items() if value is not None}
+    return {
+        "name": spec.name,
+        "datatype": spec.dtype,
+        "shape": spec.wire_shape,
+        "parameters": parameters,
+    }
 
 
 def _json_length(value: str | None, total: int) -> int:

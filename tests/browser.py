@@ -100,10 +100,15 @@ class Browser:
 
 def find_browser() -> Browser:
     """The browser of this machine; without one the test is skipped, but fails in CI."""
+    return Browser(find_program())
+
+
+def find_program() -> str:
+    """Where that browser is."""
     program = next(filter(None, map(shutil.which, _NAMES)), None)
     if program is None:
         told = f"no browser: put one of {', '.join(_NAMES)} on PATH"
         if os.environ.get("CI"):
             pytest.fail(told)
         pytest.skip(told)
-    return Browser(program)
+    return program

@@ -86,6 +86,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
                 "cache": {"url": cache_server.start(), "tenant_header": TENANT_HEADER},
                 "models": {
                     "double": {"versions": ["1", "2"], **REMEMBERED},
+                    "counted": REMEMBERED,  # by no other test
                     "far": {"placement": "replicas", "replicas": 2, "affinity": True},
                     "slow": {"batching": {"max_batch": 1}},
                     "words": {**REMEMBERED, "keep_inputs": 100},

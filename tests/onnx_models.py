@@ -61,6 +61,7 @@ def publish_all(root: Path) -> Repository:
     _publish(repository, "double", _scale(2.0), ("x", "FP32"), ("y", "FP32"), grouping="nearest")
     _publish(repository, "double", _scale(3.0), ("x", "FP32"), ("y", "FP32"), version="2", grouping="nearest")
     _publish(repository, "far", _scale(2.0), ("x", "FP32"), ("y", "FP32"), grouping="nearest")
+    _publish(repository, "counted", _scale(2.0), ("x", "FP32"), ("y", "FP32"), grouping="nearest")
     _publish(repository, "slow", _slow(), ("x", "FP32"), ("y", "FP32"))
     _publish(repository, "words", _identity(TensorProto.STRING), ("x", "BYTES"), ("y", "BYTES"))
     _publish(repository, "lookup", _lookup(), ("x", "INT64"), ("y", "FP32"))

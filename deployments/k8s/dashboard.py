@@ -46,6 +46,61 @@ def _requests() -> list[_Panel]:
         ("Errors", "reqps", [(_rate(exported(metrics.ERRORS), "model, kind"), "{{model}}: {{kind}}")]),
         ("Latency", "s", [(_quantile(latency, q), f"P{q * 100:g} {{{{model}}}}") for q in (0.5, 0.95, 0.99)]),
         (
+            "Latency over all gateways, within 1%",
+            "s",
+            [
+                (
+                    f"max by (model, version, quantile) "
+                    f'({exported(metrics.LATENCY)}{{{_WHERE},stage="all"}})',
+                    "P{{quantile}} {{model}}/{{version}}",
+                )
+            ],
+        ),
+        (
+            "Where the time goes, P50",
+            "s",
+            [
+                (
+                    f"max by (model, stage) "
+                    f'({exported(metrics.LATENCY)}{{{_WHERE},quantile="0.5",stage!="all"}})',
+                    "{{stage}} {{model}}",
+                )
+            ],
+        ),
+        (
+            "Where the time goes, P99",
+            "s",
+            [
+                (
+                    f"max by (model, stage) "
+                    f'({exported(metrics.LATENCY)}{{{_WHERE},quantile="0.99",stage!="all"}})',
+                    "{{stage}} {{model}}",
+                )
+            ],
+        ),
+        ("Rows answered", "rps", [(_rate(exported(metrics.ROWS), _VERSION), "{{model}}/{{version}}")]),
+        (
+            "Oldest that waits",
+            "s",
+            [(f"max by (model) ({exported(metrics.QUEUE_AGE)}{{{_WHERE}}})", "{{model}}")],
+        ),
+        (
+            "Padding, share of a batch's elements",
+            "percentunit",
+            [
+                (
+                    f"1 - {_rate_of(metrics.BATCH_ELEMENTS, 'use', 'useful')} / "
+                    f"{_rate(exported(metrics.BATCH_ELEMENTS), 'model')}",
+                    "{{model}}",
+                )
+            ],
+        ),
+        (
+            "Being tried",
+            "short",
+            [(f"max by ({_VERSION}) ({exported(metrics.ROLLOUT)}{{{_WHERE}}})", "{{model}}/{{version}}")],
+        ),
+        (
             "Waiting rows",
             "short",
             [(f"sum by (model) ({exported(metrics.QUEUE_DEPTH)}{{{_WHERE}}})", "{{model}}")],
@@ -75,6 +130,20 @@ def _requests() -> list[_Panel]:
                     f'sum(rate({exported(metrics.CACHE_FAULTS)}{{namespace="$namespace"}}[5m]))',
                     "faults a second",
                 )
+            ],
+        ),
+        (
+            "Traces and log lines lost",
+            "short",
+            [
+                (
+                    f'sum by (why) (rate({exported(metrics.TRACES_LOST)}{{namespace="$namespace"}}[5m]))',
+                    "traces a second: {{why}}",
+                ),
+                (
+                    f'sum(rate({exported(metrics.LOG_LINES_LOST)}{{namespace="$namespace"}}[5m]))',
+                    "lines a second",
+                ),
             ],
         ),
         (
@@ -171,6 +240,39 @@ def _replicas() -> list[_Panel]:
             "short",
             [(f"{by} (ray_serve_num_ongoing_requests_at_replicas{{{_SERVE}}})", name)],
         ),
+        ("Cores in use", "short", [(f"{by} ({exported(metrics.PROCESS_CPU)}{{{_SERVE}}})", name)]),
+        ("Memory", "bytes", [(f"{by} ({exported(metrics.PROCESS_MEMORY)}{{{_SERVE}}})", name)]),
+        (
+            "GPUs in use",
+            "percentunit",
+            [
+                (
+                    f"avg by (application, gpu) ({exported(metrics.GPU_UTILIZATION)}{{{_SERVE}}})",
+                    f"{name} {{{{gpu}}}}",
+                )
+            ],
+        ),
+        (
+            "GPU memory",
+            "bytes",
+            [
+                (
+                    f"max by (application, gpu) ({exported(metrics.GPU_MEMORY)}{{{_SERVE}}})",
+                    f"{name} {{{{gpu}}}}",
+                )
+            ],
+        ),
+        (
+            "Releases",
+            "short",
+            [
+                (
+                    f"count by (headrace, ray, onnxruntime) "
+                    f'({exported(metrics.BUILD)}{{namespace="$namespace"}})',
+                    "headrace {{headrace}}, ray {{ray}}, onnxruntime {{onnxruntime}}",
+                )
+            ],
+        ),
         (
             "Replicas started",
             "short",
@@ -186,6 +288,10 @@ def _replicas() -> list[_Panel]:
 
 def _rate(metric: str, by: str) -> str:
     return f"sum by ({by}) (rate({metric}{{{_WHERE}}}[5m]))"
+
+
+def _rate_of(spec: metrics.MetricSpec, label: str, value: str) -> str:
+    return f'sum by (model) (rate({exported(spec)}{{{_WHERE},{label}="{value}"}}[5m]))'
 
 
 def _mean(spec: metrics.MetricSpec) -> str:

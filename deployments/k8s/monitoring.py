@@ -14,6 +14,7 @@ from headrace.metrics import (
     AUTOSCALING_FAULTS,
     CACHE_FAULTS,
     ERRORS,
+    QUEUE_AGE,
     QUEUE_DEPTH,
     REQUEST_LATENCY,
     ROLLOUT_EVENTS,
@@ -22,6 +23,7 @@ from headrace.metrics import (
 
 _EVERY = "15s"
 _ERROR_SHARE = 0.05
+_STUCK_S = 30.0
 # Serve's own numbers for the state of an application or deployment.
 _UNHEALTHY = 2  # and below: unknown, failed to deploy
 
@@ -106,6 +108,13 @@ def _rules(plan: Plan, options: Options) -> Iterator[Document]:
         "5m",
         "warning",
         "Over half of the queue of {{ $labels.model }} has been taken for minutes: soon it refuses.",
+    )
+    yield _rule(
+        "HeadraceStuck",
+        f"max by (model) ({exported(QUEUE_AGE)}{{{where}}}) > {_STUCK_S:g}",
+        "2m",
+        "warning",
+        f"Requests to {{{{ $labels.model }}}} have waited for over {_STUCK_S:g} s for their turn.",
     )
     if plan.config.cache.enabled and plan.config.cache.url:
         yield _rule(

@@ -7,12 +7,12 @@ import pytest
 from deployments.admin import TOKEN, Admin
 from headrace.errors import Unauthorized
 
-CONTROL = None  # nobody gets that far
+CONTROL = PURGE = None  # nobody gets that far
 
 
 @pytest.mark.parametrize("header", ["Bearer secret", "bearer secret", "Bearer  secret "])
 def test_the_token_opens(header: str) -> None:
-    Admin(CONTROL, {TOKEN: "secret"}).check(header)  # type: ignore[arg-type]
+    Admin(CONTROL, PURGE, {TOKEN: "secret"}).check(header)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -33,4 +33,4 @@ def test_whatever_is_wrong_is_told_in_the_same_words(environment: dict[str, str]
     with pytest.raises(
         Unauthorized, match=r"^this takes the admin token: send it as Authorization: Bearer TOKEN$"
     ):
-        Admin(CONTROL, environment).check(header)  # type: ignore[arg-type]
+        Admin(CONTROL, PURGE, environment).check(header)  # type: ignore[arg-type]

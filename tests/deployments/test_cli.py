@@ -189,7 +189,7 @@ def test_a_model_is_tuned_and_then_served_so(config: Path, tmp_path: Path) -> No
     [
         (["double"], "either --config FILE or --repository FOLDER"),
         (["duoble", "--config", "CONFIG"], "no model 'duoble' in the configuration; it has: double"),
-        (["duoble", "--repository", "MODELS"], "no model 'duoble'; there are: double"),
+        (["duoble", "--repository", "MODELS"], "no model 'duoble'; there are: counted, double"),
         (["double/9", "--repository", "MODELS"], "no version '9'; it has: 1, 2"),
         (["double", "--repository", "MODELS"], "name a file of them by --shapes"),
         (["double", "--repository", "MODELS", "--shapes", "nowhere"], "no file of shapes nowhere"),

@@ -70,7 +70,9 @@ def test_tritonclient_infers_and_reads_metadata_and_health(running: Running, is_
     assert client.get_server_metadata()["name"] == "headrace"
     metadata = client.get_model_metadata("double")
     assert metadata["versions"] == ["1", "2"]
-    assert metadata["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, -1]}]
+    (tensor_of,) = metadata["inputs"]
+    assert tensor_of.pop("parameters") == {"dims": ["batch", "length"]}
+    assert tensor_of == {"name": "x", "datatype": "FP32", "shape": [-1, -1]}
     tensor = triton.InferInput("x", [2, 3], "FP32")
     tensor.set_data_from_numpy(X, binary_data=is_binary)
     wanted = triton.InferRequestedOutput("y", binary_data=is_binary)

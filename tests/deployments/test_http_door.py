@@ -6,10 +6,12 @@ import asyncio
 
 import numpy as np
 
+from deployments.accounts import Accounts
 from deployments.door import LIMIT_HEADER, Door
 from deployments.http import HttpApp
 from deployments.load import infer_request
-from headrace.config import LimitsConfig
+from deployments.logs import RequestLog
+from headrace.config import LimitsConfig, LogsConfig
 from headrace.errors import NotFound
 from headrace.requests import InferRequest, InferResponse
 from tests.deployments.listening import listening
@@ -25,7 +27,8 @@ class OneModel:
         self.door.came(0.0, 2.0)
         self.door.left()
         self.refused: list[int] = []
-        self.control = None
+        self.control = self.purge_model = None
+        self.accounts = Accounts(None, RequestLog(LogsConfig(requests="none"), None, {}))
 
     def door_of(self, model: str, version: str | None = None) -> Door:
         if model != "model":
@@ -41,6 +44,8 @@ class OneModel:
 
     def count_error(self, *_: object) -> None:
         return
+
+    answered = count_error
 
 
 async def exchange(port: int, *parts: bytes) -> bytes:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import numpy as np
 import pytest
 
-from deployments.load import Load, Reply, closed_loop, infer_request
+from deployments.load import Load, Reply, closed_for, closed_loop, infer_request
 from deployments.ports import free_ports
 from headrace.errors import EngineUnavailable
 from tests.conftest import Running
@@ -40,6 +41,20 @@ def test_a_server_that_closes_the_connection_is_a_failure() -> None:
             return await closed_loop("127.0.0.1", port, [b"GET / HTTP/1.1\r\n\r\n"] * 3, 1)
 
     assert [reply.status for reply in asyncio.run(run()).replies] == [0, 0, 0]
+
+
+def test_a_load_of_so_many_seconds_ends_when_they_are_over(running: Running) -> None:
+    request = infer_request("test", "double", {"x": np.ones((1, 4), np.float32)})
+    seen: list[tuple[float, Reply]] = []
+    requests = itertools.repeat(request)
+
+    def note(sent_s: float, reply: Reply) -> None:
+        seen.append((sent_s, reply))
+
+    asyncio.run(closed_for("127.0.0.1", running.port, requests, 3, 0.3, note))
+    assert len(seen) > 3
+    assert all(0 <= sent_s < 0.35 and reply.status == 200 for sent_s, reply in seen)
+    assert max(sent_s + reply.seconds for sent_s, reply in seen) > 0.25
 
 
 def test_nobody_at_the_port_is_said() -> None:

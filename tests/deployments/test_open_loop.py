@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 from deployments.load import Load, closed_loop
-from deployments.open_loop import OpenLoad, arrivals, open_loop
+from deployments.open_loop import OpenLoad, arrivals, open_loop, open_loop_at
 from deployments.ports import free_ports
 from headrace.errors import EngineUnavailable
 
@@ -197,3 +197,19 @@ def test_a_request_costs_little_even_with_its_server_in_the_same_process() -> No
     after = resource.getrusage(resource.RUSAGE_SELF)
     cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
     assert cpu / 4000 < 250e-6  # of which the client is about a half: generous, for busy machines
+
+
+def test_whoever_watches_hears_of_each_request_as_it_ends() -> None:
+    heard: dict[int, tuple[float, int, dict[str, str]]] = {}
+
+    def ended(number: int, latency_s: float, status: int, headers: dict[str, str]) -> None:
+        heard[number] = (latency_s, status, headers)
+
+    times = arrivals(50, 500.0)
+    load: OpenLoad = against(
+        Echo, lambda port: open_loop_at("127.0.0.1", port, [REQUEST] * 50, times, on_end=ended)
+    )
+    assert sorted(heard) == list(range(50))
+    assert [heard[number][0] for number in range(50)] == load.latency.tolist()
+    assert all(entry[1:] == (200, {"content-length": "2"}) for entry in heard.values())
+    assert load.headers == []

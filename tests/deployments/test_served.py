@@ -18,6 +18,7 @@ from deployments.served import Served, by, one_after_the_other
 from headrace.errors import NotCached, Overloaded, TensorRejected
 from headrace.requests import CacheMode, InferRequest, Ran, Timings
 from headrace.tensors import Signature, TensorMap, TensorSpec
+from headrace.trace import Traced
 
 X = np.array([[1.0, 2.0]], np.float32)
 
@@ -38,6 +39,7 @@ class Adds:
         outputs: tuple[str, ...],
         deadline: float | None,
         priority: int = 0,
+        trace: Traced | None = None,
     ) -> Ran:
         self.num_runs += 1
         if self.failure is not None:

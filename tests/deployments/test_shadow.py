@@ -12,6 +12,7 @@ from deployments.served import Served
 from deployments.shadow import Shadow
 from headrace.errors import EngineFailed, TensorRejected
 from headrace.requests import LOWEST_PRIORITY, InferRequest, Ran
+from monitoring.recorder import Seconds
 from rollout.evidence import Slot, together
 from rollout.noted import Noted
 from tests.deployments.test_traffic import version
@@ -25,7 +26,7 @@ def shadowed(candidate: Served, copies: int = 1) -> Slot:
 
     async def run() -> Slot:
         noted = Noted()
-        shadow = Shadow(noted)
+        shadow = Shadow(noted, Seconds())
         for _ in range(copies):
             shadow.copy(REQUEST, candidate, ANSWER, None, {})
         await asyncio.gather(*shadow._copies)

@@ -261,3 +261,13 @@ def test_a_baseline_of_no_version_is_not_found(repository, publish):
     publish()
     with pytest.raises(NotFound, match="no version '7'"):
         repository.baseline("text", "7")
+
+
+def test_a_report_is_given_as_it_was_published_or_not_at_all(repository, publish, graph_bytes):
+    publish()
+    assert repository.report("text", "1") is None
+    published = publish("2", files={"model.onnx": graph_bytes, "report.html": b"<p>fast"})
+    assert repository.report("text", "2") == b"<p>fast"
+    (published.folder / "report.html").write_bytes(b"<p>slow")
+    with pytest.raises(ArtifactRejected, match=r"'report\.html' is not the one published"):
+        repository.report("text", "2")

@@ -1,6 +1,7 @@
 """A wrong key or value is named, with what is allowed."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -136,3 +137,22 @@ def test_a_variable_that_is_not_set_is_named_and_nothing_else() -> None:
         with_variables("redis://:${PASSWORD}@secret-host/0", {"OTHER": "x"})
     assert "PASSWORD" in str(caught.value)
     assert "secret-host" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ({"tracing": {"rate": 1.5}}, ("tracing.rate", "less than or equal to 1", "1.5")),
+        ({"tracing": {"slower_than": 5}}, ("tracing.slower_than", "kept_per_s, rate, slower_than_ms")),
+        ({"tracing": {"slower_than_ms": 0.0}}, ("tracing.slower_than_ms", "greater than 0")),
+        ({"logs": {"requests": "some"}}, ("logs.requests", "'none', 'errors', 'slow' or 'all'", "'some'")),
+        ({"logs": {"format": "xml"}}, ("logs.format", "'text' or 'json'")),
+        ({"logs": {"requests": "slow", "sample": 0.5}}, ("logs", "sample is for requests: all", '"slow"')),
+    ],
+)
+def test_traces_and_logs_are_refused_with_the_key_and_what_is_allowed(
+    document: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    with pytest.raises(ConfigRejected) as refused:
+        parse_config({"models": {"m": {}}, **document})
+    assert all(word in str(refused.value) for word in words), str(refused.value)

@@ -1,10 +1,11 @@
 """Names, units and labels follow Prometheus' conventions."""
 
 import re
+from pathlib import Path
 
 import pytest
 
-from headrace.metrics import ALL, MetricSpec
+from headrace.metrics import ALL, MetricSpec, as_markdown
 
 
 @pytest.mark.parametrize("spec", ALL, ids=lambda spec: spec.name)
@@ -17,3 +18,8 @@ def test_names_follow_the_conventions(spec: MetricSpec) -> None:
 
 def test_no_name_is_used_twice() -> None:
     assert len({spec.name for spec in ALL}) == len(ALL)
+
+
+def test_the_page_of_metrics_is_made_of_them() -> None:
+    page = Path(__file__).parents[2] / "docs" / "metrics.md"
+    assert page.read_text(encoding="utf-8") == as_markdown() + "\n"

@@ -23,6 +23,12 @@ from protocol.paths import Route, parse_path
         ("GET", "/v2/models/a%2Db", Route("model", "a-b")),
         ("GET", "/v2/models/m/versions/ready", Route("model", "m", "ready")),
         ("POST", "/v2/models/infer/infer", Route("infer", "infer")),
+        ("POST", "/v2/admin/models/m/cache", Route("cache", "m")),
+        ("GET", "/dashboard", Route("page")),
+        ("GET", "/dashboard/", Route("page")),
+        ("GET", "/dashboard/page.js", Route("page", file="page.js")),
+        ("GET", "/dashboard/events", Route("events")),
+        ("GET", "/dashboard/reports/m/1", Route("report", "m", "1")),
     ],
 )
 def test_every_path_of_the_protocol_has_its_route(method, path, route):
@@ -56,6 +62,11 @@ def test_every_path_of_the_protocol_has_its_route(method, path, route):
         "/v2/models//feedback",
         "/v2/models/m/infer/extra",
         "/v2/models/m/infer?x=1",
+        "/dashboard/..",
+        "/dashboard/..%2fgateway.py",
+        "/dashboard/a/b",
+        "/dashboard/reports/m",
+        "/dashboard/reports/m/%2e%2e",
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -314,15 +314,19 @@ def test_an_error_is_one_string_of_at_most_1000_characters():
 
 def test_metadata_names_tensors_and_gives_variable_dimensions_as_minus_one():
     signature = Signature(
-        inputs=(TensorSpec("ids", "INT64", ("batch", "length")),),
+        inputs=(TensorSpec("ids", "INT64", ("batch", "length"), low=0, high=99),),
         outputs=(TensorSpec("logits", "FP32", ("batch", 2)),),
+        limits={"length": 512},
     )
+    ids = {"dims": ["batch", "length"], "low": 0, "high": 99}
+    logits = {"dims": ["batch", 2]}
     assert orjson.loads(rest.model_metadata("m", ["1", "2"], "onnxruntime", signature)) == {
         "name": "m",
         "versions": ["1", "2"],
         "platform": "onnxruntime",
-        "inputs": [{"name": "ids", "datatype": "INT64", "shape": [-1, -1]}],
-        "outputs": [{"name": "logits", "datatype": "FP32", "shape": [-1, 2]}],
+        "inputs": [{"name": "ids", "datatype": "INT64", "shape": [-1, -1], "parameters": ids}],
+        "outputs": [{"name": "logits", "datatype": "FP32", "shape": [-1, 2], "parameters": logits}],
+        "parameters": {"limits": {"length": 512}},
     }
     server = orjson.loads(rest.server_metadata("headrace", "0.1.0"))
     assert server == {"name": "headrace", "version": "0.1.0", "extensions": ["binary_tensor_data"]}

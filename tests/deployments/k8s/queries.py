@@ -9,13 +9,17 @@ import yaml
 
 from deployments.k8s.files import Rendered
 
-# What only something that went wrong, or a policy, brings into being.
+# What only something that went wrong, a policy, or a GPU brings into being.
 NEEDS_AN_EVENT = {
     "ray_headrace_autoscaling_faults_total",
     "ray_headrace_cache_faults_total",
     "ray_headrace_cheaper_answers_total",
     "ray_headrace_feedback_right_total",
     "ray_headrace_feedback_total",
+    "ray_headrace_gpu_memory_bytes",
+    "ray_headrace_gpu_utilization_ratio",
+    "ray_headrace_log_lines_lost_total",
+    "ray_headrace_traces_lost_total",
     "ray_serve_health_check_failures_total",
     "ray_serve_autoscaling_desired_replicas",
 }

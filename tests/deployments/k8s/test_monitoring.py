@@ -49,7 +49,7 @@ def test_the_lists_would_not_let_a_wrong_name_pass() -> None:
 
 
 def test_our_metrics_are_told_apart_only_by_labels_that_they_have() -> None:
-    by_ray = {"namespace", "le", "pod"}
+    by_ray = {"namespace", "le", "pod", "application", "deployment"}  # the latter by Serve
     for text in expressions(example()):
         for name, inside in re.findall(r"(ray_headrace_[a-z_]+)\{([^}]*)\}", text):
             labels = set(re.findall(r"([a-z_]+)\s*[=!]", inside))

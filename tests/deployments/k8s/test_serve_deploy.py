@@ -297,6 +297,8 @@ def test_what_dashboards_and_alerts_ask_for_is_on_the_metrics_port(deployed: Dep
         with urllib.request.urlopen(f"{deployed.head.metrics}/metrics", timeout=30) as answer:
             lines = answer.read().decode().splitlines()
         missing.difference_update(re.split(r"[{ ]", line)[0] for line in lines)
+        of_processes = [line for line in lines if line.startswith("ray_headrace_process_cpu_cores{")]
+        assert all('application="' in line and 'deployment="' in line for line in of_processes)
         return not missing
 
     with contextlib.suppress(AssertionError):

@@ -1,0 +1,187 @@
+"""What seeing costs and whether it is right: stages, monitoring on and off, an hour of load."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import digit_versions, minilm, way_in
+from benchmarks.figures import Figure, arguments, finish, middle
+from benchmarks.soak import soak
+from deployments.load import Load, closed_loop, infer_request
+from deployments.ports import free_ports
+from deployments.serving import Server, serving
+from engines.artifact import Repository
+from examples.minilm import graph
+from headrace.config import Config, parse_config
+
+PARTS = ("stages", "cost", "soak")
+_CLIENTS = 16
+_TOKENS = 48
+
+
+def main() -> int:
+    options = arguments(__doc__, PARTS)
+    only = options.only or PARTS
+    figures: list[Figure] = []
+    details: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        root = options.work or Path(folder)
+        publish(root)
+        if "stages" in only:
+            figures += stages(root, 60 if options.quick else 1500, details)
+        if "cost" in only:
+            figures += cost(root, *((1, 1.0) if options.quick else (8, 6.0)))
+        if "soak" in only:
+            figures += soaked(root, 30.0 if options.quick else 3600.0, details)
+    return finish(figures, options.json, details)
+
+
+def publish(root: Path) -> None:
+    """A model that costs nothing, one that waits 5 ms on a replica, and one that computes."""
+    if not (root / way_in.MODEL).is_dir():
+        way_in.publish(root)
+        minilm.publish(root)
+        digit_versions.publish_versions(Repository(root), {"1": {}})
+
+
+def configuration(root: Path, **others: Any) -> Config:
+    (port,) = free_ports(1)
+    document = {
+        "repository": str(root),
+        "gateways": 2,
+        "http": {"port": port},
+        "models": {
+            way_in.MODEL: {},
+            minilm.MODEL: {},
+            digit_versions.MODEL: {"placement": "replicas", "replicas": 1, "run_code": True},
+        },
+        **others,
+    }
+    return parse_config(document)
+
+
+def bodies_of(model: str, count: int, seed: int = 0) -> list[bytes]:
+    """Requests of one row, no two the same."""
+    rng = np.random.default_rng(seed)
+    if model == digit_versions.MODEL:
+        return digit_versions.requests(count, seed)
+    if model == way_in.MODEL:
+        return [infer_request("bench", model, {"x": rng.random((1, 16), np.float32)}) for _ in range(count)]
+    ids = rng.integers(1000, 20_000, (count, 1, _TOKENS))
+    names = [spec.name for spec in graph.SIGNATURE.inputs]
+    return [
+        infer_request(
+            "bench", model, {name: row if name == "input_ids" else np.ones_like(row) for name in names}
+        )
+        for row in ids
+    ]
+
+
+def asked(server: Server, bodies: list[bytes], clients: int) -> Load:
+    load = asyncio.run(closed_loop("127.0.0.1", server.config.http.port, bodies, clients))
+    if load.num_failed:
+        raise SystemExit(f"{load.num_failed} requests failed: the times would mean nothing")
+    return load
+
+
+def told_of(server: Server, model: str) -> Mapping[str, Any]:
+    """The stable version's figures once all that was asked is in them."""
+    until = time.time() + 1.5
+    while True:
+        with urllib.request.urlopen(f"{server.url}/v2/figures", timeout=30) as response:
+            told = json.load(response)
+        if told["now"] > until:
+            (entry,) = [each for each in told["models"] if each["name"] == model]
+            found: Mapping[str, Any] = entry["versions"][0]
+            return found
+        time.sleep(0.1)
+
+
+def stages(root: Path, count: int, details: dict[str, Any]) -> list[Figure]:
+    """One client, so that nothing waits for the client itself: its latencies against the stages' sum."""
+    figures = []
+    with serving(configuration(root)) as server:
+        for model in (minilm.MODEL, digit_versions.MODEL, way_in.MODEL):
+            asked(server, bodies_of(model, 200, seed=1), 1)
+            time.sleep(62)  # until those have left the window
+            load = asked(server, bodies_of(model, count), 1)
+            found = told_of(server, model)
+            spent = {entry["stage"]: entry["mean"] * 1000 for entry in found["stages"]}
+            latency_ms = float(np.mean([reply.seconds for reply in load.replies])) * 1000
+            details[f"stages of {model}, ms"] = {**spent, "client": latency_ms}
+            figures += [
+                Figure(f"{model}: mean latency, at the client", latency_ms, "ms"),
+                Figure(
+                    f"{model}: what its stages lack of that",
+                    1 - sum(spent.values()) / latency_ms,
+                    "share",
+                    "<= 0.05" if model != way_in.MODEL else "",
+                ),
+            ]
+    return figures
+
+
+def cost(root: Path, rounds: int, seconds: float) -> list[Figure]:
+    """Throughput with monitoring and without, in turns on one cluster: each turn has gateways of its own."""
+    rates: dict[tuple[str, bool], list[float]] = {}
+    on = configuration(root)
+    with serving(on) as server:
+        for number in range(rounds):
+            for is_on in (True, False) if number % 2 else (False, True):
+                server.update(on.model_copy(update={"monitoring": is_on}))
+                for model in (minilm.MODEL, way_in.MODEL):
+                    rate = asked(server, bodies_of(model, 300, seed=2 * number), _CLIENTS).per_second
+                    bodies = bodies_of(model, int(rate * seconds), seed=2 * number + 1)
+                    rates.setdefault((model, is_on), []).append(asked(server, bodies, _CLIENTS).per_second)
+    figures = []
+    for model in (minilm.MODEL, way_in.MODEL):
+        pairs = zip(rates[model, True], rates[model, False], strict=True)
+        lost = 1 - middle([with_it / without for with_it, without in pairs])
+        figures += [
+            Figure(f"{model}: with monitoring", middle(rates[model, True]), "requests/s"),
+            Figure(f"{model}: without", middle(rates[model, False]), "requests/s"),
+            Figure(f"{model}: throughput lost to monitoring", lost, "share", "<= 0.03"),
+        ]
+    return figures
+
+
+@contextmanager
+def soak_server(root: Path) -> Iterator[tuple[Server, dict[str, int]]]:
+    """One model in the gateways with a cache, one on a replica; and the lengths to ask each for."""
+    for name in (way_in.MODEL, "far"):
+        if not (root / name).is_dir():
+            way_in.publish(root, name)
+    models = {way_in.MODEL: {"cache": True}, "far": {"placement": "replicas", "replicas": 1}}
+    # A cache that is full early: until then it grows, as it is to.
+    with serving(configuration(root, cache={"memory_mib": 4}, models=models)) as server:
+        yield server, dict.fromkeys(models, 60)
+
+
+def soaked(root: Path, seconds: float, details: dict[str, Any]) -> list[Figure]:
+    with soak_server(root) as (server, models):
+        found = soak(server, models, seconds, rate_per_s=60.0)
+    details["MiB a minute, by process"] = dict(found.mib_per_minute)
+    name, steepest = found.steepest
+    return [
+        Figure("load", seconds / 60, "minutes"),
+        Figure("requests", found.requests, "requests"),
+        Figure("answered otherwise than they deserved", found.unexpected, "requests", "== 0"),
+        Figure(f"memory, steepest process ({name.split()[0]})", steepest, "MiB/min", "<= 1"),
+        Figure("series of our metrics", found.series, "series"),
+        Figure("values of their labels, after a quarter of it", found.labels[0], "values"),
+        Figure("values that came after that", found.labels[1] - found.labels[0], "values", "<= 0"),
+    ]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Is this machine ready? What Headrace needs, looked at part by part."""
