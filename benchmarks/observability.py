@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 from benchmarks import digit_versions, minilm, way_in
 from benchmarks.figures import Figure, arguments, finish, middle
 from benchmarks.soak import soak
+from deployments.asking import get
 from deployments.load import Load, closed_loop, infer_request
 from deployments.ports import free_ports
 from deployments.serving import Server, serving
@@ -98,8 +97,7 @@ def told_of(server: Server, model: str) -> Mapping[str, Any]:
     """The stable version's figures once all that was asked is in them."""
     until = time.time() + 1.5
     while True:
-        with urllib.request.urlopen(f"{server.url}/v2/figures", timeout=30) as response:
-            told = json.load(response)
+        told = get(server.url, "/v2/figures", timeout_s=30)
         if told["now"] > until:
             (entry,) = [each for each in told["models"] if each["name"] == model]
             found: Mapping[str, Any] = entry["versions"][0]

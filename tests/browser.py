@@ -21,7 +21,7 @@ from PIL import Image
 from headrace.tensors import Array
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-_FLAGS = (
+FLAGS = (
     "--headless",
     "--no-sandbox",  # it needs rights that containers lack; only pages of ours are opened
     "--disable-gpu",
@@ -30,6 +30,9 @@ _FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+)
+_FLAGS = (
+    *FLAGS,
     "--host-resolver-rules=MAP * ~NOTFOUND",  # nothing is found, so nothing can be loaded
     "--enable-logging=stderr",
 )

@@ -13,20 +13,12 @@ from typing import Any
 
 import aiohttp
 
-from tests.browser import find_program
+from tests.browser import FLAGS, find_program
 
 _FLAGS = (
-    "--headless",
-    "--no-sandbox",  # it needs rights that containers lack; only pages of ours are opened
-    "--disable-gpu",
-    "--hide-scrollbars",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
+    *FLAGS,
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     "--remote-debugging-port=0",
-    "about:blank",
 )
 _PATIENCE_S = 30.0
 _LOOK_S = 0.1
@@ -160,7 +152,7 @@ class Tab:
 async def tab() -> AsyncIterator[Tab]:
     """A page of a browser with a new profile, which ends with the block."""
     with TemporaryDirectory(prefix="headrace-browser-", ignore_cleanup_errors=True) as folder:
-        command = [find_program(), *_FLAGS[:-1], f"--user-data-dir={folder}", _FLAGS[-1]]
+        command = [find_program(), *_FLAGS, f"--user-data-dir={folder}", "about:blank"]
         nowhere = asyncio.subprocess.DEVNULL
         process = await asyncio.create_subprocess_exec(*command, stdout=nowhere, stderr=nowhere)
         try:

@@ -1,23 +1,20 @@
 from __future__ import annotations
 
-import json
 import time
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 
+from deployments.asking import get
 from deployments.load import infer_request
 from monitoring.stages import STAGES
 from tests.conftest import Running
 
 
 def figures(running: Running) -> dict[str, Any]:
-    with urllib.request.urlopen(f"http://{running.http}/v2/figures", timeout=10) as response:
-        told: dict[str, Any] = json.load(response)
-    return told
+    return get(f"http://{running.http}", "/v2/figures", timeout_s=10)
 
 
 def of(told: dict[str, Any], model: str, version: str) -> dict[str, Any]:
@@ -27,9 +24,9 @@ def of(told: dict[str, Any], model: str, version: str) -> dict[str, Any]:
     return result
 
 
-def after(running: Running, seconds: float) -> dict[str, Any]:
+def after(running: Running) -> dict[str, Any]:
     """The figures in which all seconds until now are counted."""
-    until = time.time() + seconds
+    until = time.time()
     while True:
         told = figures(running)
         if told["now"] > until + 1.5:
@@ -43,7 +40,7 @@ def test_every_answer_is_counted_once_with_where_it_came_from(running: Running) 
     ]
     running.ask(bodies, 4)
     running.ask(bodies, 4)
-    told = after(running, 0)
+    told = after(running)
     entry = of(told, "counted", "1")
     assert entry["tiers"]["miss"] == 40
     assert sum(entry["tiers"].values()) == 80
@@ -61,7 +58,7 @@ def test_every_answer_is_counted_once_with_where_it_came_from(running: Running) 
 def test_stages_add_up_to_the_latency(running: Running, model: str) -> None:
     bodies = [infer_request("test", model, {"x": np.full((2, 6), 900.0 + n, np.float32)}) for n in range(60)]
     running.ask(bodies, 4)
-    told = after(running, 0)
+    told = after(running)
     entry = next(each for each in told["models"] if each["name"] == model)["versions"][0]
     stages = {stage["stage"]: stage["mean"] for stage in entry["stages"]}
     assert list(stages) == list(STAGES)
@@ -72,7 +69,7 @@ def test_stages_add_up_to_the_latency(running: Running, model: str) -> None:
 
 
 def test_replicas_and_processes_are_told_of(running: Running) -> None:
-    told = after(running, 0)
+    told = after(running)
     kinds = {process["kind"] for process in told["processes"]}
     assert {"gateway", "replica", "monitor"} <= kinds
     for process in told["processes"]:
@@ -97,10 +94,10 @@ def test_what_waits_and_its_age_are_told(running: Running) -> None:
 
 
 def test_errors_are_counted_by_kind(running: Running) -> None:
-    before = of(after(running, 0), "counted", "1")["errors"]
+    before = of(after(running), "counted", "1")["errors"]
     running.ask([infer_request("test", "nobody", {"x": np.zeros((1, 2), np.float32)})] * 3)
     running.ask([infer_request("test", "counted", {"wrong": np.zeros((1, 2), np.float32)})] * 3)
-    told = after(running, 0)
+    told = after(running)
     assert sum(told["errors"].values()) >= 3
     assert before == {}
     assert sum(of(told, "counted", "1")["errors"].values()) == 3
@@ -108,7 +105,7 @@ def test_errors_are_counted_by_kind(running: Running) -> None:
 
 def test_a_pipeline_is_told_like_a_model(running: Running) -> None:
     running.ask([infer_request("test", "text", {"text": np.array([b"twelve"], object)})] * 3)
-    told = after(running, 0)
+    told = after(running)
     (entry,) = [each for each in told["models"] if each["name"] == "text"]
     assert entry["placement"] == "pipeline"
     assert entry["versions"][0]["role"] == "stable"
