@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from random import getrandbits
 from typing import Any
 
+from deployments.caller import ClientLeftError
 from deployments.logs import RequestLog
 from deployments.tracing import Tracing
 from headrace.errors import HeadraceError
@@ -107,7 +108,7 @@ class Accounts:
         status, kind = HeadraceError.status, HeadraceError.kind
         if isinstance(err, HeadraceError):
             status, kind = err.status, err.kind
-        elif isinstance(err, asyncio.CancelledError):
+        elif isinstance(err, asyncio.CancelledError | ClientLeftError):
             status, kind = _LEFT, "left"
         total_s = time.monotonic() - asked.began
         is_traced, is_logged = self._wants(asked, total_s, status)

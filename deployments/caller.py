@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,11 +12,25 @@ from deployments.cycle import cycle_of
 from headrace.errors import SlowBody, TooLarge
 from headrace.requests import Asked
 
+CAME_HEADER = "headrace-came"  # when HAProxy got a request: microseconds of Unix time, and on which host
+_HOST = socket.gethostname()
+_MOST_S = 60.0  # between HAProxy and here: what is longer is a clock that was set meanwhile
+
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 
 class ClientLeftError(Exception):
     """The caller closed the connection: nobody wants an answer."""
+
+
+def seconds_since(came: str, now: float) -> float:
+    """What CAME_HEADER tells, as seconds before `now` (Unix time). 0 if it was on another host, whose clock
+    may be another one, or cannot be."""
+    told, _, host = came.partition(" ")
+    if host != _HOST or not told.isdecimal():
+        return 0.0
+    since_s = now - int(told) / 1e6
+    return since_s if 0 <= since_s <= _MOST_S else 0.0
 
 
 class Caller:
@@ -50,13 +65,20 @@ class Caller:
         return self._was_kept and self._cycle is not None and not self._cycle.keep_alive
 
     async def body(self, limit: int) -> bytes:
-        """The whole body; TooLarge at the limit, while it is read."""
+        """The whole body; TooLarge at the limit, while it is read, SlowBody when it does not arrive in time,
+        ClientLeftError when it never will."""
         if self.has_body:
             body = await self._read(limit)
         else:
             timer = asyncio.get_running_loop().call_later(self._body_timeout_s, self._end_slow)
             try:
                 body = await self._read(limit)
+            except asyncio.CancelledError:
+                if not isinstance(self.failure, SlowBody) or self._task is None:
+                    raise
+                self._task.uncancel()
+                failure, self.failure = self.failure, None
+                raise failure from None
             finally:
                 timer.cancel()
         if self._cycle is not None:

@@ -17,6 +17,7 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments import metrics
 from deployments.everyone import ask_all_async
+from deployments.known import Known
 from deployments.versions import APP_PREFIX, MONITOR_APP
 from headrace import __version__
 from headrace.errors import EngineUnavailable
@@ -40,7 +41,9 @@ from monitoring.told import Told, Versions, Waiting
 
 _log = logging.getLogger(__name__)
 _ASK_S = 1.0  # between two rounds
-_ANSWER_S = 3.0
+_ANSWER_S = 2.0  # of each process; one that is silent longer is told as a problem, and asked again
+_HAND_OUT_S = 3.0  # likewise of the monitor
+_OLD_S = 15.0  # figures of this age are none
 _FRESH_S = 0.5  # an answer of the monitor is good for so long
 _QUANTILES = ("0.5", "0.95", "0.99")
 _ALL = "all"  # stages together
@@ -103,23 +106,23 @@ class Teller:
 class Figures:
     """In the monitor: asks every process each second, and has the document ready for whoever asks."""
 
-    def __init__(
-        self, gateways: DeploymentHandle, versions: Callable[[], Mapping[str, Versions]], teller: Teller
-    ) -> None:
-        """`versions` may take long: it is called on a thread."""
+    def __init__(self, gateways: DeploymentHandle, known: Known, teller: Teller) -> None:
         self._gateways = gateways
-        self._versions = versions
+        self._known = known
         self._teller = teller
         self._history = History()
         self._document = b""
+        self._at = 0.0
         self._models: dict[str, DeploymentHandle] = {}  # by application; each has a router of its own
         self._reported: set[tuple[str, ...]] = set()  # labels of percentiles
         self._versions_seen: set[Named] = set()
 
     async def document(self) -> bytes:
-        """As JSON; EngineUnavailable before the first round."""
+        """As JSON; EngineUnavailable before the first round, and when they could not be had for long."""
         if not self._document:
             raise EngineUnavailable("the figures are not there yet; try again in a second")
+        if (old_s := time.time() - self._at) > _OLD_S:
+            raise EngineUnavailable(f"the figures are {old_s:.0f} s old: the monitor cannot gather them now")
         return self._document
 
     async def watch(self) -> None:
@@ -139,10 +142,13 @@ class Figures:
         problems: list[str] = []
         told, failed = await _ask(self._gateways, "figures_since", since)
         if failed:
-            problems.append(f"{failed} gateways do not answer")
+            problems.append(_silent(failed, "gateway"))
         elif not told:
             problems.append("no gateway answers")
-        applications = sorted({name for one in told for name in one.applications})
+        named = {name for one in told for name in one.applications}
+        if failed or not told:  # who is silent may use others
+            named |= self._models.keys()
+        applications = sorted(named)
         self._models = {
             name: self._models.get(name) or DeploymentHandle("Model", name) for name in applications
         }
@@ -150,15 +156,16 @@ class Figures:
         for name, (answers, failed) in zip(applications, await asyncio.gather(*asked), strict=True):
             told += answers
             if failed:
-                problems.append(f"{failed} replicas of {name.removeprefix(APP_PREFIX)} do not answer")
-        told.append(self._teller.told(since))
+                problems.append(_silent(failed, "replica", f" of {name.removeprefix(APP_PREFIX)}"))
         self._history.take(told, now)
-        models = dict(await asyncio.to_thread(self._versions))
+        told.append(self._teller.told(since))
+        models = dict(await asyncio.to_thread(self._known.versions))
+        problems += self._known.problems()
         for name, version in [each for one in told for each in one.stable.items()]:
             if name in models and not models[name].stable:  # a pipeline: its steps say which it is
                 models[name] = replace(models[name], stable=version, shares={version: 1.0})
         found = document(__version__, now, told, self._history, models, problems)
-        self._document = orjson.dumps(found)
+        self._document, self._at = orjson.dumps(found), now
         self._report_latencies()
         self._report_rollouts(models)
 
@@ -190,6 +197,10 @@ class Figures:
         for labels in self._reported - seen:
             metrics.gauge(LATENCY, float("nan"), labels)
         self._reported |= seen
+
+
+def _silent(count: int, kind: str, of: str = "") -> str:
+    return f"a {kind}{of} does not answer" if count == 1 else f"{count} {kind}s{of} do not answer"
 
 
 async def _ask(handle: DeploymentHandle, method: str, since: int) -> tuple[list[Told], int]:
@@ -224,7 +235,7 @@ class Feed:
 
     async def _ask(self) -> bytes:
         try:
-            async with asyncio.timeout(_ANSWER_S):
+            async with asyncio.timeout(_HAND_OUT_S):
                 self._document = await self._monitor.figures.remote()
         except EngineUnavailable:
             raise

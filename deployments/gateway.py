@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from deployments.accounts import Accounts
 from deployments.arguments import Headers, request_of
 from deployments.autoscale import told
 from deployments.backends import Backend
+from deployments.caller import ClientLeftError
 from deployments.control import Control
 from deployments.dashboard import Dashboard
 from deployments.door import Door
@@ -143,9 +145,10 @@ class Gateway(GrpcMethods, CacheMethods):
         """
         began = time.monotonic()
         asked = self.accounts.asked("handle", [(PARENT, str(trace))], began, str(id))
-        request = request_of(
-            model, inputs, version, outputs, timeout_s, cache, tenant, priority, caller, id, asked
-        )
+        with self.telling(InferRequest(str(model), {}, asked=asked)):
+            request = request_of(
+                model, inputs, version, outputs, timeout_s, cache, tenant, priority, caller, id, asked
+            )
         response = await self.answer(request)
         answer_s = time.monotonic() - began
         self.answered(request, response, answer_s, stages_of(response.timings, answer_s))
@@ -201,11 +204,8 @@ class Gateway(GrpcMethods, CacheMethods):
                 served, ran = await self._ran(traffic, chosen, request, started)
             if served is not chosen:
                 version, variant = served.version, "cheaper"
-        except HeadraceError as err:
-            self.count_error(err, request.model, version, request)
-            raise
-        except BaseException as err:  # the caller left, or the fault is ours
-            self.accounts.failed(request, version, err, is_known=True)
+        except BaseException as err:
+            self.failed(err, request, version)
             raise
         if not variant and (candidate := traffic.chooser.copies_to()) is not None:
             rules = self._config.models[request.model].answers
@@ -365,14 +365,32 @@ class Gateway(GrpcMethods, CacheMethods):
         """What was asked since the last call."""
         return self._recorder.collect()
 
-    def count_error(
-        self, err: HeadraceError, model: str = "", version: str = "", request: InferRequest | None = None
-    ) -> None:
-        """Count it, and tell of the `request` that ends with it."""
-        traffic = self._models.traffics.get(model)  # labels stay bounded, whatever callers ask for
-        known = traffic.ready if traffic else {}
-        named = model if known else "", version if version in known else ""
+    def count_error(self, err: HeadraceError, model: str = "", version: str = "") -> None:
+        """A caller got an error; labels stay bounded, whatever callers ask for."""
+        named = self._named(model, version)
         metrics.count(ERRORS, (*named, err.kind))
         self._teller.seconds.failed(named, err.kind)
-        if request is not None:
-            self.accounts.failed(request, version, err, is_known=bool(known) and version in ("", named[1]))
+
+    def failed(self, err: BaseException, request: InferRequest, version: str = "") -> None:
+        """A request ended with this: count it, and tell of it. That a caller has left is no error."""
+        if isinstance(err, HeadraceError):
+            self.count_error(err, request.model, version)
+        elif isinstance(err, Exception) and not isinstance(err, ClientLeftError):
+            self.count_error(HeadraceError(type(err).__name__), request.model, version)
+        is_known = self._named(request.model, version) == (request.model, version) != ("", "")
+        self.accounts.failed(request, version, err, is_known=is_known)
+
+    @contextmanager
+    def telling(self, request: InferRequest, version: str = "") -> Iterator[None]:
+        """Have `failed` told of what the block raises."""
+        try:
+            yield
+        except BaseException as err:
+            self.failed(err, request, version)
+            raise
+
+    def _named(self, model: str, version: str) -> tuple[str, str]:
+        """Of these, the names of what there is."""
+        traffic = self._models.traffics.get(model)
+        known = traffic.ready if traffic else {}
+        return model if known else "", version if version in known else ""

@@ -118,11 +118,8 @@ class GrpcApp:
 
     async def _answered(self, call: Call, context: Context, began: float, asked: Asked | None) -> Message:
         decode = functools.partial(oip.decode, call.message, self._limits, call.remaining_s)
-        try:
+        with self._gateway.telling(InferRequest("", {}, asked=asked)):
             request = await _run(decode, len(call.message))
-        except HeadraceError as err:
-            self._gateway.count_error(err, request=InferRequest("", {}, asked=asked))
-            raise
         if asked is not None:
             request = replace(request, asked=asked)
         if self._headers.names:
@@ -131,7 +128,8 @@ class GrpcApp:
         response = await self._gateway.answer(request)
         answered_at = time.monotonic()
         num_bytes = sum(array.nbytes for array in response.outputs.values())
-        reply = Message(await _run(lambda: b"".join(oip.encode(response)), num_bytes))
+        with self._gateway.telling(request, response.version):
+            reply = Message(await _run(lambda: b"".join(oip.encode(response)), num_bytes))
         ended = time.monotonic()
         spent = stages_of(
             response.timings,

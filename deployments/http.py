@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from deployments import admin
 from deployments.admin import Admin
 from deployments.arguments import Headers
-from deployments.caller import Caller, ClientLeftError, Receive
+from deployments.caller import CAME_HEADER, Caller, ClientLeftError, Receive, seconds_since
 from deployments.door import REFUSED_HEADER, num_refused
 from deployments.feedback import ID_HEADER
 from headrace import __version__
@@ -36,6 +36,7 @@ LARGE_COMPRESSED_BYTES = 64 << 10  # compressing this much takes about a millise
 SLOW_VIEWER_S = 30.0  # without taking anything of a stream
 _READ_HEADERS = frozenset(
     {
+        CAME_HEADER.encode(),
         REFUSED_HEADER.encode(),
         b"accept-encoding",
         b"content-encoding",
@@ -135,8 +136,11 @@ class HttpApp:
 
     async def _infer(self, route: paths.Route, scope: dict[str, Any], caller: Caller) -> Response:
         headers = self._headers_of(scope)
+        if came := headers.get(CAME_HEADER):
+            caller.began -= seconds_since(came, time.time())
         caller.asked = self._gateway.accounts.asked("http", scope["headers"], caller.began)
-        try:
+        unread = InferRequest(route.model, {}, route.version, asked=caller.asked)
+        with self._gateway.telling(unread, route.version or ""):
             declared = headers.get("content-length", "")
             if declared.isdecimal() and int(declared) > self._limits.body_bytes:
                 raise TooLarge(f"the body has {declared} bytes; the limit is {self._limits.body_bytes}")
@@ -150,10 +154,6 @@ class HttpApp:
             if caller.asked is not None:
                 request = replace(request, asked=caller.asked)
             decoded_at = time.monotonic()
-        except HeadraceError as err:
-            refused = InferRequest(route.model, {}, route.version, asked=caller.asked)
-            self._gateway.count_error(err, route.model, route.version or "", refused)
-            raise
         try:
             response = await self._gateway.answer(request)
         except Overloaded as err:
@@ -164,10 +164,11 @@ class HttpApp:
             reply = replace(reply, id=response.id)
         encoding = compression.accepted(headers.get("accept-encoding"))
         num_bytes = sum(array.nbytes for array in response.outputs.values())
-        if num_bytes > (LARGE_BYTES if encoding is None else LARGE_COMPRESSED_BYTES):
-            answer_headers, parts = await asyncio.to_thread(_encode, response, reply, encoding)
-        else:
-            answer_headers, parts = _encode(response, reply, encoding)
+        with self._gateway.telling(request, response.version):
+            if num_bytes > (LARGE_BYTES if encoding is None else LARGE_COMPRESSED_BYTES):
+                answer_headers, parts = await asyncio.to_thread(_encode, response, reply, encoding)
+            else:
+                answer_headers, parts = _encode(response, reply, encoding)
         answer_headers |= _timing_headers(response.timings) | self._told_at_the_door(request)
         if response.id != request.id:
             answer_headers[ID_HEADER] = response.id

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from deployments.applications import Applications, Health
@@ -18,11 +19,13 @@ from rollout.store import Stamp, Store
 
 _log = logging.getLogger(__name__)
 _CALM_S = 10.0  # between two questions to the controller
+_OLD_S = 30.0  # then what it has said is told as old
 _REPORT = "report.html"
 
 
 class Known:
-    """Of all models and pipelines of a configuration; asked on a thread, one at a time."""
+    """Of all models and pipelines of a configuration; asked on a thread, one at a time. The controller is
+    asked on another one: it may be away for long."""
 
     def __init__(self, config: Config, repository: Repository, why: Callable[[str], str]) -> None:
         """`why` tells in words what is decided about a model's rollout."""
@@ -34,18 +37,29 @@ class Known:
         self._states: dict[str, tuple[Stamp, State | None]] = {}
         self._reports: dict[tuple[str, str], bool] = {}
         self._health: Mapping[str, Health] = {}
-        self._health_at = float("-inf")
+        self._health_at = self._asked_at = float("-inf")
+        self._needs_health_since: float | None = None
+        self._asking = ThreadPoolExecutor(1, "controller")
+        self._answer: Future[dict[str, Health]] | None = None
 
     def versions(self) -> dict[str, Versions]:
         """By model and pipeline."""
-        needs_health = any(entry.placement == "replicas" for entry in self._config.models.values())
         found: dict[str, Versions] = {name: Versions("pipeline", "", {}) for name in self._config.pipelines}
         states = {name: self._state(name) for name in self._config.models}
-        if needs_health or any(state and (state.rollout or state.trial) for state in states.values()):
-            self._look()
+        self._look(
+            any(entry.placement == "replicas" for entry in self._config.models.values())
+            or any(state and (state.rollout or state.trial) for state in states.values())
+        )
         for name, state in states.items():
             found[name] = self._of(name, state)
         return found
+
+    def problems(self) -> list[str]:
+        """What of `versions` is not up to date."""
+        since = self._needs_health_since
+        if since is None or (old_s := time.monotonic() - max(since, self._health_at)) < _OLD_S:
+            return []
+        return [f"the controller does not answer; numbers of replicas are {old_s:.0f} s old"]
 
     def _of(self, name: str, state: State | None) -> Versions:
         entry = self._config.models[name]
@@ -112,12 +126,20 @@ class Known:
             self._reports[key] = (self._repository.root / name / version / _REPORT).is_file()
         return self._reports[key]
 
-    def _look(self) -> None:
+    def _look(self, is_needed: bool) -> None:
+        """Take what the controller has said meanwhile, and ask it anew when that is due; never wait."""
         now = time.monotonic()
-        if now - self._health_at < _CALM_S:
+        if not is_needed:
+            self._needs_health_since = None
             return
-        self._health_at = now
-        try:
-            self._health = self._applications.health()
-        except Exception as err:  # the controller is being replaced: what was known stands
-            _log.warning(f"the controller cannot be asked: {type(err).__name__}: {err}")
+        if self._needs_health_since is None:
+            self._needs_health_since = now
+        if self._answer is not None and self._answer.done():
+            answer, self._answer = self._answer, None
+            if (err := answer.exception()) is None:
+                self._health, self._health_at = answer.result(), now
+            else:  # it is being replaced: what was known stands
+                _log.warning(f"the controller cannot be asked: {type(err).__name__}: {err}")
+        if self._answer is None and now - self._asked_at >= _CALM_S:
+            self._asked_at = now
+            self._answer = self._asking.submit(self._applications.health)

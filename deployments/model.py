@@ -275,18 +275,20 @@ class ModelReplica:
         permits = self._host.setup.batching.permits
         return ReplicaReport(0.0, **asdict(load), permits=permits, loaded_s=self._loaded_s).numbers()
 
-    async def profile(self, tool: str, seconds: float, id: str) -> dict[str, Any] | HeadraceError | None:
-        """See Gateway.profile; nothing, unless this is the replica with the id."""
-        if id != self._id:
+    async def profile(
+        self, tool: str, seconds: float, replica: str, id: str
+    ) -> dict[str, Any] | HeadraceError | None:
+        """See Gateway.profile; nothing, unless this is the `replica`. `id` is the profile's."""
+        if replica != self._id:
             return None
         try:
-            return await profiled.take(self._host, tool, seconds, "replica")
+            return await profiled.take(self._host, tool, seconds, "replica", id)
         except HeadraceError as err:
             return err
 
-    async def end_profile(self) -> None:
-        """Who asked for it has left."""
-        profiled.end_early()
+    async def end_profile(self, id: str) -> None:
+        """Who asked for the profile with this id has left."""
+        profiled.end_early(id)
 
     async def __del__(self) -> None:
         for task in self._tasks:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ray.exceptions import ActorDiedError
 from ray.serve.handle import DeploymentHandle
 
 from deployments import logs, metrics
@@ -42,6 +43,7 @@ _SETTLE_S = 1.0  # in which all gateways follow a change
 _BEFORE_S = 240  # of the stable version's seconds before a rollout
 _LOAD_S = 900.0
 _ILL_S = 10.0  # without healthy replicas
+_SILENT = "a gateway does not answer; the next step waits for it"
 
 
 class Monitor:
@@ -57,10 +59,11 @@ class Monitor:
         self._applications = Applications(self._config)
         self._known: Mapping[str, Health] = {}
         self._known_at = 0.0
+        self._is_one_silent = False  # a gateway, of those that there are
         self._watched = {name: Watched(name) for name in self._config.models}
         known = Known(self._config, Repository(Path(self._config.repository)), self._why)
         teller = Teller(uuid.uuid4().hex[:12], "monitor", {})
-        self._figures = Figures(self._gateways, known.versions, teller)
+        self._figures = Figures(self._gateways, known, teller)
         self._task = asyncio.create_task(self._watch())
         self._others = [asyncio.create_task(teller.report())]
         if self._config.monitoring:
@@ -145,12 +148,14 @@ class Monitor:
         return found
 
     async def _ask(self, since: Mapping[str, int]) -> list[dict[str, Any]]:
-        """What each gateway tells; one that does not answer now is not in it."""
+        """What each gateway tells; one that does not answer now is not in it, but may answer callers."""
         try:
             told = await ask_all_async(self._gateways, "seen", since, timeout_s=_ANSWER_S)
         except Exception as err:  # no gateway, no controller, too slow: all of these pass
             _log.warning(f"the gateways cannot be asked: {type(err).__name__}: {err}")
             return []
+        failed = [one for one in told if not isinstance(one, dict)]
+        self._is_one_silent = any(not isinstance(err, ActorDiedError) for err in failed)
         return [one for one in told if isinstance(one, dict)]
 
     def _running(self, state: State, health: Mapping[str, Health], gateways: int) -> dict[str, int]:
@@ -177,7 +182,8 @@ class Monitor:
                 await self._decide(watched, state)
             else:
                 watched.tests(state, _SETTLE_S)
-        if not self._behind(state, seen):  # what an earlier rollout has left may be in the way of this one
+        # What an earlier rollout has left may be in the way of this one.
+        if not (self._is_one_silent or self._behind(state, seen)):
             await self._end_others(state, seen, health)
 
     def _behind(self, state: State, seen: list[dict[str, Any]]) -> str:
@@ -200,6 +206,9 @@ class Monitor:
         }
         watched.decided(decision, totals)
         if rollout.paused or decision.action == "hold":
+            return
+        if decision.action == "advance" and self._is_one_silent:
+            watched.problem = _SILENT
             return
         change = states.advance if decision.action == "advance" else states.roll_back
         figures = watched.figures(rollout.candidate)
@@ -228,7 +237,7 @@ class Monitor:
         self, watched: Watched, state: State, seen: list[dict[str, Any]], health: Mapping[str, Health]
     ) -> None:
         """End the applications that no gateway needs any more, once all gateways follow."""
-        if self._behind(state, seen):
+        if self._is_one_silent or self._behind(state, seen):
             return
         left = await self._end_others(state, seen, health)
         missing = await self._applications.ensure(state.model, self._wanted(state), health)

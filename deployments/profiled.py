@@ -7,12 +7,14 @@ import logging
 import os
 import socket
 import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import Any, Protocol, cast
 
+from ray.serve.exceptions import DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from deployments.backends import Replicas
@@ -31,9 +33,10 @@ _log = logging.getLogger(__name__)
 _LOOK_S = 0.1
 _ANSWER_S = 5.0
 _OF_LATE_S = 10.0
+_NOBODY = "no replica of this version answers; one that sleeps wakes when it is asked: try again"
 PATIENCE_S = 400.0  # beyond the profile itself: a second engine is loaded, a report is made
 _tasks: set[asyncio.Task[dict[str, Any]]] = set()  # the one under way in this process
-_leaving: set[asyncio.Event] = set()  # its own
+_leaving: dict[str, asyncio.Event] = {}  # its own, by its id
 _farewells: set[asyncio.Task[Any]] = set()
 
 
@@ -65,53 +68,50 @@ async def of(served: Served, tool: str, seconds: float) -> dict[str, Any]:
 
 async def _of_replica(handle: DeploymentHandle, tool: str, seconds: float) -> dict[str, Any]:
     """`take` in the replica that has had most to do of late: with affinity others may have nothing."""
-    busiest = await _busiest(handle)
+    busiest, id = await _busiest(handle), uuid.uuid4().hex
+    patience_s = seconds + PATIENCE_S
     try:
-        answers = await ask_all_async(
-            handle, "profile", tool, seconds, busiest, timeout_s=seconds + PATIENCE_S
-        )
+        answers = await ask_all_async(handle, "profile", tool, seconds, busiest, id, timeout_s=patience_s)
     except asyncio.CancelledError:
-        task = asyncio.create_task(ask_all_async(handle, "end_profile", timeout_s=_ANSWER_S))
+        task = asyncio.create_task(ask_all_async(handle, "end_profile", id, timeout_s=_ANSWER_S))
         _farewells.add(task)
         task.add_done_callback(_farewells.discard)
         raise
-    except TimeoutError as err:
-        raise ToolFailed(f"the profile did not end within {seconds + PATIENCE_S:.0f} s") from err
     for answer in answers:
         if isinstance(answer, HeadraceError):
             raise answer
         if isinstance(answer, dict):
             return answer
+    if any(isinstance(answer, TimeoutError) for answer in answers):
+        raise ToolFailed(f"the profile did not end within {patience_s:.0f} s")
     raise EngineUnavailable("the replica that was profiled has ended; try again")
 
 
 async def _busiest(handle: DeploymentHandle) -> str:
-    """The id of the replica that has run most rows; EngineUnavailable when none runs."""
+    """The id of the replica that has run most rows; EngineUnavailable when none runs or answers."""
     try:
         answers = await ask_all_async(
             handle, "figures_since", int(time.time() - _OF_LATE_S), timeout_s=_ANSWER_S
         )
-    except TimeoutError as err:
-        raise EngineUnavailable("the model's replicas do not answer; try again") from err
+    except (TimeoutError, DeploymentUnavailableError) as err:
+        raise EngineUnavailable(_NOBODY) from err
     rows = {
         told.id: sum(batches.rows for slot in told.slots.values() for batches in slot.batches.values())
         for told in answers
         if isinstance(told, Told)
     }
     if not rows:
-        raise EngineUnavailable(
-            "no replica of this version runs: it sleeps until somebody asks it; try again"
-        )
+        raise EngineUnavailable(_NOBODY)
     return max(rows, key=lambda id: rows[id])
 
 
-def end_early() -> None:
-    """Who asked for this process's profile has left."""
-    for leaving in _leaving:
+def end_early(id: str) -> None:
+    """Who asked for the profile of this id has left; others in this process go on."""
+    if (leaving := _leaving.get(id)) is not None:
         leaving.set()
 
 
-async def take(host: Host, tool: str, seconds: float, kind: str) -> dict[str, Any]:
+async def take(host: Host, tool: str, seconds: float, kind: str, id: str = "") -> dict[str, Any]:
     """What `tool` finds in this process within `seconds`, as a profiling.outcome.Taken in plain data.
 
     Conflict while there is another profile of this process. If who asks leaves, it ends early.
@@ -121,7 +121,7 @@ async def take(host: Host, tool: str, seconds: float, kind: str) -> dict[str, An
     leaving = asyncio.Event()
     task = asyncio.create_task(_take(host, tool, seconds, kind, leaving))
     _tasks.add(task)
-    _leaving.add(leaving)
+    _leaving[id] = leaving
     task.add_done_callback(_ended)
     try:
         return await asyncio.shield(task)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ray.serve.exceptions import DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from cache.coherence import Coherence
@@ -19,10 +20,11 @@ from deployments.everyone import ask_all_async
 from deployments.served import Served
 from deployments.versions import GATEWAY_APP
 from headrace.config import CacheConfig, with_variables
-from headrace.errors import EngineUnavailable, HeadraceError, NotFound
+from headrace.errors import EngineUnavailable, NotFound
 from headrace.metrics import CACHE_FAULTS
 
 _FORGET_S = 5.0
+_NOT_ALL = "not every gateway has forgotten them, since one does not answer; ask again"
 _SIZE_S = 5.0  # between two questions how much the shared cache holds
 
 
@@ -134,9 +136,12 @@ class CacheMethods:
         if self.remembered.shared is not None:
             return await self.purge(model)
         gateways = DeploymentHandle("Gateway", GATEWAY_APP)
-        told = await ask_all_async(gateways, "forget", model, timeout_s=_FORGET_S)
+        try:
+            told = await ask_all_async(gateways, "forget", model, timeout_s=_FORGET_S)
+        except (TimeoutError, DeploymentUnavailableError) as err:
+            raise EngineUnavailable(_NOT_ALL) from err
         if failed := next((entry for entry in told if isinstance(entry, Exception)), None):
-            raise HeadraceError("not every gateway has forgotten them; try again") from failed
+            raise EngineUnavailable(_NOT_ALL) from failed
         return None
 
     async def cache_stats(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
 
 _PATIENCE_S = 10.0
+_SILENT = f"no gateway answers within {_PATIENCE_S:g} s"
 _MESSAGE = 300  # characters of what Serve says of an application
 
 
@@ -88,17 +90,18 @@ class _Gateway:
         }
 
     def told(self) -> dict[str, Any]:
-        """The answers. Without figures or the cache the rest is told, too; `unheard` says why."""
+        """The answers. What cannot be had keeps nobody from the rest; `unheard` says why."""
         found: dict[str, Any] = {"unheard": {}}
+        until = time.monotonic() + _PATIENCE_S
         for name, response in self._asked.items():
             try:
-                found[name] = response.result(timeout_s=_PATIENCE_S)
-            except (HeadraceError, TimeoutError) as err:
-                if name in ("models", "setups"):
-                    raise EngineUnavailable(
-                        f"no gateway answers within {_PATIENCE_S:g} s; headrace serve's own output says why"
-                    ) from err
-                found["unheard"][name] = str(getattr(err, "cause", err)) or "no answer in time"
+                found[name] = response.result(timeout_s=max(0.0, until - time.monotonic()))
+            except HeadraceError as err:
+                found["unheard"][name] = str(getattr(err, "cause", err))
+            except TimeoutError:
+                found["unheard"][name] = _SILENT
+            except Exception as err:  # of Ray or Serve, by what has become of the gateways
+                found["unheard"][name] = f"no gateway runs ({type(err).__name__})"
         if found.get("figures"):
             found["figures"] = json.loads(found["figures"])
         return found
@@ -113,6 +116,8 @@ def problems(told: Mapping[str, Any]) -> list[str]:
             found.append(f"{name} is {application['status']}" + (f": {message}" if message else ""))
     found += [f"{name} waits for {what}" for name, what in told["waits"].items()]
     unheard = told.get("unheard", {})
+    if "models" in unheard:  # then the others are not either
+        return [*found, f"{unheard['models']}; headrace serve's own output says why"]
     if "cache" in unheard:
         found.append(f"the shared cache is out of reach, and every request is computed: {unheard['cache']}")
     if "figures" in unheard:

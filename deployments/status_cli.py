@@ -84,8 +84,9 @@ def _versions(model: str, versions: list[str], figures: Mapping[str, Any] | None
 def _cache(state: Mapping[str, Any]) -> str:
     from monitoring.glyphs import size
 
-    if "cache" in state.get("unheard", {}):
-        return "shared cache: out of reach"
+    unheard = state.get("unheard", {})
+    if "cache" in unheard:
+        return "shared cache: " + ("nobody tells" if "models" in unheard else "out of reach")
     cache = state["cache"]
     if cache is None:
         return "shared cache: none"

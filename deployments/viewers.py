@@ -52,8 +52,7 @@ class Viewers:
             )
         self.num_present += 1
         try:
-            if self._polling is None or self._polling.done():
-                self._polling = asyncio.create_task(self._poll())
+            self._ensure_polling()
             yield _RETRY
             async for part in self._parts(is_ending):
                 yield part
@@ -62,6 +61,10 @@ class Viewers:
             if not self.num_present and self._polling is not None:
                 self._polling.cancel()
                 self._polling = None
+
+    def _ensure_polling(self) -> None:
+        if self._polling is None or self._polling.done():
+            self._polling = asyncio.create_task(self._poll())
 
     async def _parts(self, is_ending: Callable[[], bool]) -> AsyncGenerator[bytes]:
         loop = asyncio.get_running_loop()
@@ -72,6 +75,7 @@ class Viewers:
                 seen = self._number
                 yield b"data: %b\n\n" % self._latest
             elif loop.time() - spoke >= self._quiet_s:
+                self._ensure_polling()  # whatever has ended it
                 yield _COMMENT
             else:
                 await self._wait()

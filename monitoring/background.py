@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -10,11 +11,14 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
+
 
 class Background(Generic[T]):
     """Items from any thread, in batches to `work` on a thread of its own.
 
-    Who has something to do never waits: an item that finds `most_waiting` before it is lost and counted.
+    Who has something to do never waits: an item that finds `most_waiting` before it is lost and counted, as
+    are those of a batch on which `work` fails.
     """
 
     def __init__(
@@ -33,6 +37,7 @@ class Background(Generic[T]):
         self._items: deque[T] = deque()
         self._due = threading.Event()
         self._is_open = True
+        self._is_failing = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.lost = 0  # ever
 
@@ -69,5 +74,13 @@ class Background(Generic[T]):
         while left > 0:
             batch = [self._items.popleft() for _ in range(min(left, self._most_at_once))]
             left -= len(batch)
-            self._work(batch)
+            try:
+                self._work(batch)
+            except Exception as err:  # no batch may end the thread, which nobody would notice
+                self.lost += len(batch)
+                if not self._is_failing:
+                    _log.warning(f"{self._thread.name} are lost: {type(err).__name__}: {err}")
+                self._is_failing = True
+            else:
+                self._is_failing = False
             time.sleep(0)  # others may have waited for the interpreter

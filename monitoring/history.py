@@ -15,7 +15,7 @@ WINDOW_S = 60
 SPAN_S = 600
 PERCENTILES = (0.5, 0.95, 0.99)
 _LATE_S = 3.0  # without a word: what a process may still tell of these seconds is not waited for
-_GONE_S = 10.0  # likewise: it is forgotten
+_GONE_S = 10.0  # likewise: others are not asked again for what it has not told yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class History:
     def __init__(self) -> None:
         self._known: dict[str, int] = {}  # by process: the last second that is counted
         self._heard: dict[str, float] = {}
+        self._asked = 0  # the second that was asked for last
         self._seconds: dict[int, Slot] = {}
         self._points: deque[Points] = deque(maxlen=SPAN_S // POINT_S)
         self._waiting: dict[int, dict[Named, int]] = {}  # by the start of a point
@@ -51,20 +52,25 @@ class History:
 
     def since(self, now: float) -> int:
         """The first second to ask for."""
-        return min(self._known.values(), default=int(now) - KEPT_S) + 1
+        present = [known for id, known in self._known.items() if now - self._heard[id] <= _GONE_S]
+        self._asked = max(int(now) - KEPT_S, min(present, default=0)) + 1
+        return self._asked
 
     def take(self, told: Iterable[Told], now: float) -> None:
-        """What each process tells; what one has told before is not counted again."""
+        """What each process tells, asked for what `since` said; what one has told before is not counted
+        again. One that was gone has more to tell than it was asked for: it is asked again first."""
         rows: dict[Named, int] = {}
         for one in told:
             done = self._known.get(one.id, 0)
+            self._heard[one.id] = now
+            for named, waiting in one.waiting.items():
+                rows[named] = rows.get(named, 0) + waiting.rows
+            if max(1, int(now) - KEPT_S) <= done < self._asked - 1:
+                continue
             for second, slot in one.slots.items():
                 if done < second and second > now - KEPT_S:
                     self._slot(second).add(slot)
             self._known[one.id] = max(done, int(one.now) - 1)
-            self._heard[one.id] = now
-            for named, waiting in one.waiting.items():
-                rows[named] = rows.get(named, 0) + waiting.rows
         most = self._waiting.setdefault(int(now) - int(now) % POINT_S, {})
         for named, count in rows.items():
             most[named] = max(most.get(named, 0), count)
@@ -94,7 +100,7 @@ class History:
 
     def _settle(self, now: float) -> None:
         """Find out up to where all is known, and close the points before that."""
-        for id in [id for id, at in self._heard.items() if now - at > _GONE_S]:
+        for id in [id for id, at in self._heard.items() if now - at > KEPT_S]:
             del self._heard[id], self._known[id]
         present = [self._known[id] for id, at in self._heard.items() if now - at <= _LATE_S]
         until = self._until = max(self._until, min(present, default=int(now) - 1) + 1)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from headrace.requests import Timings
 
-# wire: reading the request, sending the answer, and on the way between processes. decode, encode: bytes to
-# tensors and back. cache: choosing the version, checking, looking up, waiting for another request's
-# computation. queue: waiting for the engine. pad: stacking, padding and cutting. engine: the model itself.
+# wire: from HAProxy to the gateway, reading the request, sending the answer, on the way between processes.
+# decode, encode: bytes to tensors and back. cache: choosing the version, checking, looking up, waiting for
+# another request's computation. queue: waiting for the engine. pad: stacking, padding and cutting.
+# engine: the model itself.
 STAGES = ("wire", "decode", "cache", "queue", "pad", "engine", "encode")
 _REMEMBERED = ("memory", "redis", "flight")  # these timings, if any, are those of another request
 

@@ -50,12 +50,20 @@ def endpoint_of(environment: Mapping[str, str]) -> str:
     return next(filter(None, (environment.get(key) for key in ENDPOINTS)), "http://localhost:4318")
 
 
+def without_secrets(url: str) -> str:
+    """The scheme, the host and the path: what else a URL has may be a password or a key."""
+    plain = url.partition("?")[0].partition("#")[0]
+    scheme, _, rest = plain.rpartition("://")
+    host, slash, path = rest.partition("/")
+    if "@" in host:
+        host = f"***@{host.rpartition('@')[2]}"
+    return (f"{scheme}://" if scheme else "") + host + slash + path + ("?***" if plain != url else "")
+
+
 def target_of(environment: Mapping[str, str]) -> str:
     """Where spans go, for people: "otlp to http://collector:4318"; "" when traces are off."""
     names = exporters_in(environment)
-    endpoint = endpoint_of(environment)
-    host = endpoint.rpartition("@")[2]  # it may hold a password
-    shown = endpoint if host == endpoint else f"{endpoint.partition('://')[0]}://***@{host}"
+    shown = without_secrets(endpoint_of(environment))
     return ", ".join(f"otlp to {shown}" if name == "otlp" else name for name in names)
 
 

@@ -107,6 +107,7 @@ class PySpyTool:
             return Raw({FLAMES: graph.read_bytes()}, {"rate": _RATE})
         except subprocess.TimeoutExpired as err:
             sampler.kill()
+            sampler.wait()
             raise ToolFailed(f"py-spy did not end within {_GRACE_S:.0f} s") from err
         finally:
             self._sampler = None

@@ -57,19 +57,24 @@ class VtuneTool:
                 f"{os.getpid()}:\n  {command}\n{LIMITS}"
             )
         self._program = found
-        self._collector: subprocess.Popen[str] | None = None
+        self._collector: subprocess.Popen[bytes] | None = None
 
     def begin(self, engine: Engine, seconds: float) -> Engine:
         self._folder = tempfile.TemporaryDirectory(prefix="headrace-profile-")
         command = attach(self._program, os.getpid(), seconds, Path(self._folder.name) / RESULT)
-        self._collector = subprocess.Popen(  # noqa: S603  the arguments are ours
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        with self._said.open("wb") as said:  # not a pipe: nobody would read it meanwhile
+            self._collector = subprocess.Popen(  # noqa: S603  the arguments are ours
+                command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT
+            )
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._collector.wait(_READY_S)  # it attaches meanwhile
             if self._collector.returncode:
                 raise self._failed()
         return engine
+
+    @property
+    def _said(self) -> Path:
+        return Path(self._folder.name) / "said"
 
     def is_enough(self) -> bool:
         return self._collector is not None and self._collector.poll() is not None
@@ -89,14 +94,14 @@ class VtuneTool:
             return Raw({PACKED: packed.getvalue()}, notes=[] if _COLLECTOR in os.environ else [LIMITS])
         except subprocess.TimeoutExpired as err:
             self._collector.kill()
+            self._collector.wait()
             raise ToolFailed(f"vtune did not end within {_GRACE_S:.0f} s") from err
         finally:
             self._collector = None
             self._folder.cleanup()
 
     def _failed(self) -> ToolFailed:
-        assert self._collector is not None
-        said = self._collector.stdout.read() if self._collector.stdout else ""
+        said = self._said.read_text(errors="replace")
         self._collector = None
         return ToolFailed(f"vtune failed: {said.strip()[-400:]}\n{LIMITS}")
 

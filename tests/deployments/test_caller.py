@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from deployments.caller import Caller, ClientLeftError
+from deployments.caller import Caller, ClientLeftError, seconds_since
 from headrace.errors import SlowBody, TooLarge
 from tests.deployments.listening import listening
 
@@ -37,7 +38,7 @@ async def outcome_of(
             await send({"type": "http.response.body", "body": b"ok"})
         except asyncio.CancelledError:
             result = caller.failure
-        except (ClientLeftError, TooLarge) as err:
+        except (ClientLeftError, SlowBody, TooLarge) as err:
             result = err
         finally:
             caller.close()
@@ -121,3 +122,22 @@ async def test_who_leaves_after_the_answer_cancels_nothing() -> None:
 
     assert await outcome_of(talk, work) == b"abc"
     assert [task is not None and task.cancelling() for task in tasks] == [0, 0]
+
+
+HOST = socket.gethostname()
+
+
+@pytest.mark.parametrize(
+    ("told", "since_s"),
+    [
+        (f"999998500000 {HOST}", 1.5),
+        (f"999998500000 not-{HOST}", 0.0),  # whose clock may be another
+        (f"1000001500000 {HOST}", 0.0),
+        (f"900000000000 {HOST}", 0.0),  # a clock that was set meanwhile
+        (f"soon {HOST}", 0.0),
+        ("999998500000", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_when_a_request_reached_haproxy_is_taken_from_its_own_host_alone(told: str, since_s: float) -> None:
+    assert seconds_since(told, 1_000_000.0) == pytest.approx(since_s)

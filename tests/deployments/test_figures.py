@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import json
+import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
+from ray import serve
 
 from deployments.asking import get
 from deployments.load import infer_request
+from deployments.versions import MONITOR_APP
 from monitoring.stages import STAGES
 from tests.conftest import Running
 
@@ -110,3 +115,30 @@ def test_a_pipeline_is_told_like_a_model(running: Running) -> None:
     assert entry["placement"] == "pipeline"
     assert entry["versions"][0]["role"] == "stable"
     assert sum(entry["versions"][0]["tiers"].values()) == 3
+
+
+def test_a_silent_gateway_is_told_and_takes_nobody_elses_figures(running: Running) -> None:
+    def told() -> dict[str, Any]:  # by the monitor itself: HTTP may go to the silent one
+        found: dict[str, Any] = json.loads(
+            serve.get_app_handle(MONITOR_APP).figures.remote().result(timeout_s=10)
+        )
+        return found
+
+    def until(problems: list[str]) -> dict[str, Any]:
+        latest = time.monotonic() + 20
+        while (found := told())["problems"] != problems:
+            assert time.monotonic() < latest, found["problems"]
+            time.sleep(0.2)
+        return found
+
+    (silent, other) = [each for each in until([])["processes"] if each["kind"] == "gateway"]
+    os.kill(silent["pid"], signal.SIGSTOP)
+    try:
+        found = until(["a gateway does not answer"])
+        pids = {each["pid"] for each in found["processes"]}
+        assert other["pid"] in pids
+        assert silent["pid"] not in pids
+        assert {"gateway", "replica", "monitor"} <= {each["kind"] for each in found["processes"]}
+    finally:
+        os.kill(silent["pid"], signal.SIGCONT)
+    assert silent["pid"] in {each["pid"] for each in until([])["processes"]}

@@ -123,13 +123,15 @@ def test_a_flame_graph_is_of_the_process_that_answers(running: Running, tmp_path
 
 
 def test_one_process_has_one_profile_at_a_time(running: Running) -> None:
-    with ThreadPoolExecutor(2) as threads:
+    count = running.server.config.gateways + 1  # two of these meet in a gateway
+    with ThreadPoolExecutor(count) as threads:
         profiles = [
             threads.submit(gateway().profile.remote("double", None, "ort", 3.0).result, timeout_s=60)
-            for _ in range(2)
+            for _ in range(count)
         ]
-    errors = [profile.exception() for profile in profiles]
-    assert [isinstance(err, Conflict) for err in errors if err is not None] == [True]
+    errors = [err for profile in profiles if (err := profile.exception()) is not None]
+    assert 1 <= len(errors) < count
+    assert all(isinstance(err, Conflict) for err in errors)
 
 
 def test_when_who_asked_leaves_it_is_switched_off(running: Running) -> None:

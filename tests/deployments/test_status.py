@@ -70,6 +70,15 @@ def test_without_figures_the_rest_is_told() -> None:
     assert "minilm: version 1 answers; served: 2, 1" in shown(told)
 
 
+def test_without_gateways_what_the_cluster_tells_is_told() -> None:
+    unheard = dict.fromkeys(("models", "setups", "figures", "cache"), "no gateway runs (ActorDiedError)")
+    told = state(models={}, setups={}, figures=None, cache=None, unheard=unheard)
+    assert problems(told) == ["no gateway runs (ActorDiedError); headrace serve's own output says why"]
+    lines = shown(told)
+    assert any(line.startswith("headrace") and "RUNNING" in line for line in lines)
+    assert "shared cache: nobody tells" in lines
+
+
 def test_problems_stand_first_and_everything_fits_a_screen() -> None:
     lines = shown(state(problems=["headrace is UNHEALTHY"]))
     assert lines[0] == "! headrace is UNHEALTHY"

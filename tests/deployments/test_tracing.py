@@ -221,15 +221,22 @@ def test_without_a_rate_only_the_callers_decision_counts(traced: Traced) -> None
 @pytest.mark.parametrize("model", list(BUSY))
 def test_a_slow_request_is_traced_whoever_decided_what(traced: Traced, model: str) -> None:
     contexts = [caller(is_sampled=False) for _ in range(64)]  # in batches of four, 0.15 s each
+
+    def ask(context: TraceContext) -> tuple[bool, float]:
+        began = time.monotonic()
+        answer = traced.ask(model, {"traceparent": context.header()})
+        return answer["traceparent"].endswith("-01"), time.monotonic() - began
+
     with ThreadPoolExecutor(64) as pool:
-        asked = pool.map(lambda context: traced.ask(model, {"traceparent": context.header()}), contexts)
-        told = [answer["traceparent"].endswith("-01") for answer in asked]
-    assert any(told)
-    slow = [context for context, is_slow in zip(contexts, told, strict=True) if is_slow]
+        told = list(pool.map(ask, contexts))
+    slow = [context for context, (is_slow, _) in zip(contexts, told, strict=True) if is_slow]
+    assert slow
     server = check_whole(traced, slow[-1], model)
     assert server.end_ns - server.start_ns >= SLOW_MS * 1e6
     known = {span.trace_id for span in traced.collector.spans}
-    quick = [context for context, is_slow in zip(contexts, told, strict=True) if not is_slow]
+    # An answer that is slow by a hair may not know it yet when its headers are written.
+    quick = [context for context, (_, took_s) in zip(contexts, told, strict=True) if took_s < SLOW_MS / 1000]
+    assert quick
     assert not known & {f"{context.trace_id:032x}" for context in quick}
 
 

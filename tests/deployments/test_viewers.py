@@ -126,3 +126,21 @@ async def test_the_stream_ends_with_the_server() -> None:
     is_ending = True
     assert len([event async for event in events]) <= 1
     assert viewers.num_present == 0
+
+
+async def test_when_the_asking_has_been_ended_who_looks_has_it_begin_anew() -> None:
+    counter = Counter()
+    is_first = True
+
+    async def figures() -> bytes:
+        nonlocal is_first
+        if is_first:
+            is_first = False
+            raise asyncio.CancelledError
+        return await counter()
+
+    viewers = Viewers(figures, every_s=EVERY_S, quiet_s=2 * EVERY_S)
+    async with asyncio.timeout(5), watching(viewers) as events:
+        while (event := await anext(events)).startswith(b":"):
+            pass
+        assert number(event) == 1

@@ -54,3 +54,20 @@ def test_closing_waits_no_longer_than_told() -> None:
     background.put(0)
     background.close(0.01)
     may_end.set()
+
+
+def test_a_batch_that_fails_is_lost_and_the_next_ones_are_done() -> None:
+    done: list[int] = []
+
+    def work(batch: list[int]) -> None:
+        if 1 in batch:
+            raise ValueError("not this one")
+        done.extend(batch)
+
+    background = Background(work, name="t", most_waiting=10, most_at_once=1, every_s=60)
+    background.start()
+    for number in range(3):
+        background.put(number)
+    background.close()
+    assert done == [0, 2]
+    assert background.lost == 1

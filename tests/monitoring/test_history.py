@@ -118,3 +118,28 @@ def test_a_gap_in_which_nobody_looked_leaves_no_endless_work() -> None:
     history.take([told("a", 900_000.0, {})], 900_000.0)
     assert len(history.points()) <= SPAN_S // POINT_S
     assert history.points()[-1].start > 899_900
+
+
+@pytest.mark.parametrize("silent", [("a",), ("a", "b")])
+def test_seconds_of_a_process_that_was_silent_count_once_when_it_is_back(silent: tuple[str, ...]) -> None:
+    history, gateways = History(), {"a": Seconds(), "b": Seconds()}
+    for now in range(1000, 1050):
+        for seconds in gateways.values():
+            seconds.tick(now)
+            seconds.answered(NAMED, "off", 1, 0.0, NOTHING, 0.01)
+        is_silent = 1010 <= now < 1035
+        run(history, {id: one for id, one in gateways.items() if not (is_silent and id in silent)}, now + 1)
+    whole, seconds_s = history.window()
+    assert seconds_s == 50
+    assert whole.answers[NAMED].count == 100
+
+
+def test_who_is_gone_for_good_does_not_have_the_others_tell_all_again() -> None:
+    history, gateways = History(), {"a": Seconds(), "b": Seconds()}
+    for now in range(1000, 1030):
+        for seconds in gateways.values():
+            seconds.tick(now)
+        if now == 1010:
+            del gateways["b"]
+        run(history, gateways, now + 1)
+    assert history.since(1031) == 1030

@@ -10,7 +10,7 @@ from deployments.ports import free_ports
 from headrace.errors import EngineUnavailable
 from headrace.trace import TraceContext
 from monitoring.spans import Span
-from monitoring.traces import check_installed, exporters_in, open_traces, target_of
+from monitoring.traces import check_installed, exporters_in, open_traces, target_of, without_secrets
 from tests.monitoring.collector import collecting
 
 SPAN = Span(
@@ -101,6 +101,19 @@ def test_the_target_is_told_without_its_password() -> None:
     assert target_of({}) == "otlp to http://localhost:4318"
     assert target_of({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://u:p@c:1"}) == "otlp to http://***@c:1"
     assert target_of({"OTEL_TRACES_EXPORTER": "none"}) == ""
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://u:p@c:1/v1?key=secret#x", "https://***@c:1/v1?***"),
+        ("http://c/a@b", "http://c/a@b"),
+        ("c:4317?token=t", "c:4317?***"),
+        ("u:p@c:4317", "***@c:4317"),
+    ],
+)
+def test_what_may_be_a_secret_in_the_target_is_not_shown(url: str, shown: str) -> None:
+    assert without_secrets(url) == shown
 
 
 def test_an_exporter_that_is_not_there_is_named_with_those_that_are() -> None:
