@@ -20,7 +20,7 @@ from engines.artifact import Repository
 from examples.minilm import graph
 from examples.minilm.data import chat, tokenize
 from headrace.config import Config, parse_config
-from headrace.metrics import BATCH_FILL
+from headrace.metrics import BATCH_ELEMENTS
 
 ROUTERS = ("affine", "anywhere")
 GROUPINGS = ("exact", "nearest")
@@ -109,16 +109,18 @@ def compared(
 
 
 def fill(server: Server) -> dict[str, float]:
-    """The mean fill of each model's batches, by Ray's metrics."""
+    """The useful share of the elements of each model's batches, by Ray's metrics."""
     with urllib.request.urlopen(server.metrics_url, timeout=10) as answer:
         text = answer.read().decode()
     sums: dict[tuple[str, str], float] = defaultdict(float)
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            kind = sample.name.removeprefix(f"ray_{BATCH_FILL.name}_")
-            if kind in ("sum", "count"):
-                sums[sample.labels["model"], kind] += sample.value
-    return {router: sums[router, "sum"] / max(1.0, sums[router, "count"]) for router in ROUTERS}
+            if sample.name == f"ray_{BATCH_ELEMENTS.name}":
+                sums[sample.labels["model"], sample.labels["use"]] += sample.value
+    return {
+        router: sums[router, "useful"] / max(1.0, sums[router, "useful"] + sums[router, "padding"])
+        for router in ROUTERS
+    }
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from headrace.errors import ConfigRejected, EngineUnavailable
 from headrace.metrics import (
     BATCH_ROWS,
     BATCH_SERVICE,
+    BATCHES,
     CACHE_REQUESTS,
     CACHE_SAVED,
     ERRORS,
@@ -31,8 +32,9 @@ _WANTED = {
     f"ray_{spec.name}{part}"
     for spec, parts in (
         (REQUEST_LATENCY, ("_bucket",)),
-        (BATCH_SERVICE, ("_sum", "_count")),
-        (BATCH_ROWS, ("_sum",)),
+        (BATCHES, ("",)),
+        (BATCH_SERVICE, ("",)),
+        (BATCH_ROWS, ("",)),
         (ERRORS, ("",)),
         (CACHE_REQUESTS, ("",)),
         (CACHE_SAVED, ("",)),
@@ -68,9 +70,9 @@ class Look:
             errors=self._by(ERRORS, "kind", model, version),
             tiers=self._by(CACHE_REQUESTS, "tier", model, version),
             saved_s=self._sum(CACHE_SAVED, "", model, version),
-            engine_s=self._sum(BATCH_SERVICE, "_sum", model, version),
-            batches=self._sum(BATCH_SERVICE, "_count", model, version),
-            rows=self._sum(BATCH_ROWS, "_sum", model, version),
+            engine_s=self._sum(BATCH_SERVICE, "", model, version),
+            batches=self._sum(BATCHES, "", model, version),
+            rows=self._sum(BATCH_ROWS, "", model, version),
         )
 
     def processes(self, model: str, version: str) -> int | None:

@@ -22,6 +22,11 @@ from deployments.versions import APP_PREFIX, MONITOR_APP
 from headrace import __version__
 from headrace.errors import EngineUnavailable
 from headrace.metrics import (
+    BATCH_ELEMENTS,
+    BATCH_ROWS,
+    BATCH_SERVICE,
+    BATCH_WAIT,
+    BATCHES,
     BUILD,
     GPU_MEMORY,
     GPU_UTILIZATION,
@@ -30,6 +35,7 @@ from headrace.metrics import (
     PROCESS_MEMORY,
     QUEUE_AGE,
     ROLLOUT,
+    ROWS,
 )
 from monitoring.document import document, percentiles
 from monitoring.history import History
@@ -71,6 +77,7 @@ class Teller:
         self._kind = kind
         self._queues = queues
         self._named = named
+        self._reported = 0  # the last second of which Prometheus has been told
         context = ray.get_runtime_context()
         gpus = tuple(int(gpu) for gpu in context.get_accelerator_ids().get("GPU", []) if gpu.isdecimal())
         self._watch = Watch(ray.util.get_node_ip_address(), gpus)
@@ -93,6 +100,7 @@ class Teller:
         await metrics.report(self._queues, shares or dict, tick, self._each_second)
 
     def _each_second(self) -> None:
+        self._report_whole_seconds()
         process = self._watch.look()
         metrics.gauge(PROCESS_CPU, process.cpu)
         metrics.gauge(PROCESS_MEMORY, process.memory_bytes)
@@ -101,6 +109,23 @@ class Teller:
             metrics.gauge(GPU_MEMORY, gpu.memory_bytes, (str(gpu.index),))
         for named, queue in self._queues.items():
             metrics.gauge(QUEUE_AGE, queue.oldest_s(), named)
+
+    def _report_whole_seconds(self) -> None:
+        for second, slot in self.seconds.since(self._reported + 1, time.time()).items():
+            self._reported = max(self._reported, second)
+            for named, answers in slot.answers.items():
+                if answers.rows:
+                    metrics.count(ROWS, named, answers.rows)
+            for group, batches in slot.batches.items():
+                for spec, number in (
+                    (BATCHES, batches.count),
+                    (BATCH_ROWS, batches.rows),
+                    (BATCH_WAIT, batches.wait_s),
+                    (BATCH_SERVICE, batches.engine_s),
+                ):
+                    metrics.count(spec, group, number)
+                metrics.count(BATCH_ELEMENTS, (*group, "useful"), batches.useful)
+                metrics.count(BATCH_ELEMENTS, (*group, "padding"), batches.elements - batches.useful)
 
 
 class Figures:

@@ -42,7 +42,7 @@ from deployments.watch import settle_memory, watch
 from engines.artifact import Repository
 from headrace.config import Config
 from headrace.errors import EngineFailed, EngineUnavailable, HeadraceError, NotFound, Overloaded
-from headrace.metrics import ERRORS, FEEDBACK, FEEDBACK_RIGHT, REQUEST_LATENCY, ROWS
+from headrace.metrics import ERRORS, FEEDBACK, FEEDBACK_RIGHT, REQUEST_LATENCY
 from headrace.requests import CacheMode, InferRequest, InferResponse, Ran, Truth, Variant, Verdict
 from headrace.tensors import Array
 from headrace.trace import PARENT
@@ -159,10 +159,8 @@ class Gateway(GrpcMethods, CacheMethods):
         self.accounts.answered(request, response, total_s, spent)
         if not self._config.monitoring:
             return
-        timings, rows = response.timings, request.rows
-        named = response.model, response.version
-        self._teller.seconds.answered(named, timings.tier, rows, timings.saved_s, spent, total_s)
-        metrics.count(ROWS, named, rows)
+        timings, named = response.timings, (response.model, response.version)
+        self._teller.seconds.answered(named, timings.tier, request.rows, timings.saved_s, spent, total_s)
 
     async def figures(self) -> bytes:
         """The live figures of all models and processes, as JSON; EngineUnavailable when there are none."""

@@ -91,16 +91,21 @@ async def report(
                 tags = {"model": model, "version": version}
                 _gauge(TRAFFIC).set(found.get((model, version), 0.0), tags=tags)
             told |= found.keys()
+            _hand_over_counts()
         tick()
-        await _hand_over()
+        await _hand_over_values()
         await asyncio.sleep(_HAND_OVER_S)
 
 
-async def _hand_over() -> None:
+def _hand_over_counts() -> None:
     counts = dict(_counts)
     _counts.clear()
     for (spec, labels), number in counts.items():
-        _counter(spec).inc(number, tags=dict(zip(spec.labels, labels, strict=True)))
+        if number:
+            _counter(spec).inc(number, tags=dict(zip(spec.labels, labels, strict=True)))
+
+
+async def _hand_over_values() -> None:
     values = list(_values)
     _values.clear()
     for number, (spec, value, labels) in enumerate(values, start=1):

@@ -35,7 +35,6 @@ from engines.load import load
 from engines.manifest import Manifest
 from headrace.config import BatchingConfig, Config
 from headrace.errors import EngineFailed, HeadraceError
-from headrace.metrics import BATCH_ELEMENTS, BATCH_FILL, BATCH_ROWS, BATCH_SERVICE, BATCH_WAIT
 from headrace.requests import Ran
 from headrace.tensors import TensorMap
 from headrace.trace import Traced
@@ -177,15 +176,8 @@ class ModelHost:
     def _observe(self, batch: Batch, waited_s: float) -> None:
         if self._probe is not None:
             self._probe.batch(batch.rows, batch.fill, batch.ran_s)
-        labels = (*self._names, batch.group)
-        metrics.observe(BATCH_ROWS, batch.rows, labels)
-        metrics.observe(BATCH_FILL, batch.fill, labels)
-        metrics.observe(BATCH_WAIT, waited_s, labels)
-        metrics.observe(BATCH_SERVICE, batch.ran_s, labels)
-        metrics.count(BATCH_ELEMENTS, (*labels, "useful"), batch.useful)
-        if padding := batch.elements - batch.useful:
-            metrics.count(BATCH_ELEMENTS, (*labels, "padding"), padding)
-        self._seconds.ran(labels, batch.rows, batch.useful, batch.elements, batch.ran_s, waited_s)
+        group = (*self._names, batch.group)
+        self._seconds.ran(group, batch.rows, batch.useful, batch.elements, batch.ran_s, waited_s)
 
 
 def _num_rows(groups: Sequence[Sequence[Item]]) -> int:

@@ -35,7 +35,7 @@ def dashboards(options: Options) -> Document:
 
 
 def _requests() -> list[_Panel]:
-    latency, wait = metrics.REQUEST_LATENCY, metrics.BATCH_WAIT
+    latency = metrics.REQUEST_LATENCY
     hits = exported(metrics.CACHE_REQUESTS)
     return [
         (
@@ -184,10 +184,10 @@ def _requests() -> list[_Panel]:
                 )
             ],
         ),
-        ("Rows in a batch", "short", [(_mean(metrics.BATCH_ROWS), "{{model}}")]),
-        ("Useful share of a batch", "percentunit", [(_mean(metrics.BATCH_FILL), "{{model}}")]),
-        ("Wait for the engine", "s", [(_quantile(wait, 0.99), "P99 {{model}}")]),
-        ("Engine time of a batch", "s", [(_mean(metrics.BATCH_SERVICE), "{{model}}")]),
+        ("Batches", "ops", [(_rate(exported(metrics.BATCHES), "model"), "{{model}}")]),
+        ("Rows in a batch", "short", [(_each(metrics.BATCH_ROWS), "{{model}}")]),
+        ("Wait of a batch for the engine", "s", [(_each(metrics.BATCH_WAIT), "{{model}}")]),
+        ("Engine time of a batch", "s", [(_each(metrics.BATCH_SERVICE), "{{model}}")]),
     ]
 
 
@@ -294,8 +294,8 @@ def _rate_of(spec: metrics.MetricSpec, label: str, value: str) -> str:
     return f'sum by (model) (rate({exported(spec)}{{{_WHERE},{label}="{value}"}}[5m]))'
 
 
-def _mean(spec: metrics.MetricSpec) -> str:
-    return f"{_rate(exported(spec, '_sum'), 'model')} / {_rate(exported(spec, '_count'), 'model')}"
+def _each(spec: metrics.MetricSpec) -> str:
+    return f"{_rate(exported(spec), 'model')} / {_rate(exported(metrics.BATCHES), 'model')}"
 
 
 def _quantile(spec: metrics.MetricSpec, share: float) -> str:

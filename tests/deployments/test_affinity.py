@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from deployments.affinity import preferred, ranked
 from deployments.load import infer_request
-from headrace.metrics import BATCH_ROWS
+from headrace.metrics import BATCHES
 from tests.conftest import Running
 
 REPLICAS = ["a", "b", "c"]
@@ -58,7 +58,7 @@ def batches(running: Running, group: str) -> Counter[str]:
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             is_asked = sample.labels.get("model") == "far" and sample.labels.get("group") == group
-            if is_asked and sample.name == f"ray_{BATCH_ROWS.name}_count":
+            if is_asked and sample.name == f"ray_{BATCHES.name}":
                 found[sample.labels["replica"]] += int(sample.value)
     return found
 

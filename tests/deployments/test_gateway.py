@@ -18,7 +18,7 @@ from ray.exceptions import RayTaskError
 from deployments import app
 from deployments.load import infer_request
 from headrace.errors import CallerError, DeadlinePassed, NotCached, NotFound, TensorRejected
-from headrace.metrics import BATCH_FILL, BATCH_ROWS, CACHE_REQUESTS, ERRORS, QUEUE_DEPTH, REQUEST_LATENCY
+from headrace.metrics import BATCH_ELEMENTS, BATCHES, CACHE_REQUESTS, ERRORS, QUEUE_DEPTH, REQUEST_LATENCY
 from headrace.tensors import DTYPES
 from tests.conftest import TENANT_HEADER, Running
 from tests.onnx_models import same
@@ -229,7 +229,7 @@ def test_metrics_reach_rays_prometheus_port_with_model_and_version(running: Runn
     running.ask_model("double", X)
     running.ask_model("nobody", X)
     wanted = {
-        spec.name for spec in (REQUEST_LATENCY, QUEUE_DEPTH, BATCH_ROWS, BATCH_FILL, CACHE_REQUESTS, ERRORS)
+        spec.name for spec in (REQUEST_LATENCY, QUEUE_DEPTH, BATCHES, BATCH_ELEMENTS, CACHE_REQUESTS, ERRORS)
     }
 
     def untold() -> list[str]:
