@@ -34,8 +34,8 @@ QUEUE_DEPTH = MetricSpec(
     "Rows that wait in this replica: for its engine, or for replicas of the model.",
     _MODEL,
 )
-# Counters: a histogram takes 7 us for each value, at thousands of small batches a second several hundredths of
-# the machine. How the times are spread is in LATENCY.
+# Counters: a histogram takes 7 us for each value, which at thousands of small batches a second is several
+# hundredths of the machine. How the times are spread is in LATENCY.
 BATCHES = MetricSpec("headrace_batches_total", "counter", "Batches that the engine ran.", _GROUP)
 BATCH_ROWS = MetricSpec("headrace_batch_rows_total", "counter", "Rows in these batches.", _GROUP)
 BATCH_WAIT = MetricSpec(
