@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from deployments.cluster import NotAdmitted, addresses, connect, listening
 from deployments.versions import GATEWAY_APP
 from deployments.waiting import waits
-from headrace.errors import EngineUnavailable, HeadraceError
+from headrace.errors import EngineUnavailable, HeadraceError, NotFound
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
@@ -96,6 +96,8 @@ class _Gateway:
         for name, response in self._asked.items():
             try:
                 found[name] = response.result(timeout_s=max(0.0, until - time.monotonic()))
+            except NotFound:  # monitoring: false
+                continue
             except HeadraceError as err:
                 found["unheard"][name] = str(getattr(err, "cause", err))
             except TimeoutError:

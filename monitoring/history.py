@@ -124,5 +124,12 @@ class History:
 
 
 def _point(answers: Answers) -> Point:
-    latency_s = tuple(map(answers.latency.quantile, PERCENTILES)) if answers.count else None
-    return Point(latency_s, answers.count / POINT_S, answers.errors.total() / POINT_S)
+    latency_s = tuple(_rounded(answers.latency.quantile(share)) for share in PERCENTILES)
+    return Point(
+        latency_s if answers.count else None, answers.count / POINT_S, answers.errors.total() / POINT_S
+    )
+
+
+def _rounded(value: float) -> float:
+    """To four digits: points are told again every second for ten minutes, and are within 1% anyway."""
+    return float(f"{value:.4g}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from deployments.ports import free_ports
 from deployments.serving import Server, serving
 from deployments.versions import GATEWAY_APP
 from headrace.config import parse_config
+from headrace.errors import CallerError
 from headrace.trace import TraceContext, new_span_id, new_trace_id
 from optimize.publish import publish
 from tests.monitoring import breaks
@@ -277,6 +279,25 @@ def test_a_request_has_one_line_with_its_times(traced: Traced) -> None:
     assert line["replica"]
     made = traced.ask("far")["x-request-id"]
     assert traced.line(made)["model"] == "far"
+
+
+def test_a_request_whose_body_never_arrives_has_a_line(traced: Traced) -> None:
+    head = (
+        b"POST /v2/models/far/infer HTTP/1.1\r\nhost: x\r\nx-request-id: half\r\ncontent-length: 100\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", traced.server.config.http.port)) as connection:
+        connection.sendall(head + b"half of it")
+        time.sleep(0.5)
+    line = traced.line("half")
+    assert (line["status"], line["error"], line["model"]) == (499, "left", "far")
+
+
+def test_a_call_with_arguments_that_make_no_request_has_a_line(traced: Traced) -> None:
+    handle = DeploymentHandle("Gateway", GATEWAY_APP)
+    with pytest.raises(CallerError):
+        handle.infer.remote("far", {"x": "no array"}, id="not-a-request").result(timeout_s=30)
+    line = traced.line("not-a-request")
+    assert (line["status"], line["error"], line["way"]) == (400, "bad_request", "handle")
 
 
 def test_every_line_of_every_process_is_json(traced: Traced) -> None:
