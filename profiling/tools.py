@@ -63,7 +63,7 @@ def make(name: str, artifact: Artifact, threads: int, seconds: float, *, is_live
         case "nsight":
             return nsight.NsightTool(manifest.name, manifest.version, seconds)
         case _:
-            return vtune.VtuneTool(seconds)
+            return vtune.VtuneTool(seconds, is_live=is_live)
 
 
 def read(name: str, raw: Raw) -> Found:

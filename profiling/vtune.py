@@ -22,6 +22,7 @@ PACKED = "vtune.tar.gz"
 _FOLDERS = ("/opt/intel/oneapi/vtune/latest/bin64", "/opt/intel/oneapi/vtune/*/bin64")
 _COLLECTOR = "INTEL_LIBITTNOTIFY64"
 _READY_S = 5.0
+_SPARE_S = 30.0
 _GRACE_S = 300.0  # for what it makes of its samples
 INSTALL = (
     "get it: apt-get install intel-oneapi-vtune from Intel's repository, or "
@@ -47,21 +48,25 @@ class VtuneTool:
     ToolFailed tells how to get it and the exact command, where it is missing.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, *, is_live: bool = True) -> None:
         self.ranges = IttRanges()
         found = find("vtune", *_FOLDERS)
         if found is None:
+            missing = f"vtune is missing where the model runs; {INSTALL}"
+            if not is_live:  # this process is about to end: there will be nothing to attach it to
+                raise ToolFailed(f"{missing}. Then profile it again\n{LIMITS}")
             command = " ".join(attach("vtune", os.getpid(), seconds, Path("vtune-result")))
             raise ToolFailed(
-                f"vtune is missing where the model runs; {INSTALL}. Then there, where the process is "
-                f"{os.getpid()}:\n  {command}\n{LIMITS}"
+                f"{missing}. Then there, where the process is {os.getpid()}:\n  {command}\n{LIMITS}"
             )
         self._program = found
         self._collector: subprocess.Popen[bytes] | None = None
 
     def begin(self, engine: Engine, seconds: float) -> Engine:
         self._folder = tempfile.TemporaryDirectory(prefix="headrace-profile-")
-        command = attach(self._program, os.getpid(), seconds, Path(self._folder.name) / RESULT)
+        # It is ended by us, when the ranges have been marked for so long.
+        lasts_s = _READY_S + seconds + _SPARE_S
+        command = attach(self._program, os.getpid(), lasts_s, Path(self._folder.name) / RESULT)
         with self._said.open("wb") as said:  # not a pipe: nobody would read it meanwhile
             self._collector = subprocess.Popen(  # noqa: S603  the arguments are ours
                 command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT
