@@ -99,8 +99,22 @@ def test_without_vtune_it_says_how_to_get_it_and_the_command_with_this_process()
     assert f"vtune -collect hotspots -target-pid {os.getpid()} -duration 7 -result-dir" in told
     assert "INTEL_LIBITTNOTIFY64" in told
     with pytest.raises(ToolFailed) as caught:
-        vtune.VtuneTool(7.0, is_live=False)
-    assert "-target-pid" not in str(caught.value)  # of a process that has ended by then
+        vtune.VtuneTool(7.0, "headrace profile minilm")
+    told = str(caught.value)
+    assert "vtune -collect hotspots -result-dir vtune-result -- headrace profile minilm\n" in told
+    assert "-target-pid" not in told  # of a process that has ended by then
+
+
+def test_a_process_that_vtune_has_started_only_marks_its_ranges(
+    monkeypatch: pytest.MonkeyPatch, engine: Engine
+) -> None:
+    monkeypatch.setenv("INTEL_LIBITTNOTIFY64", "/nowhere.so")
+    tool = vtune.VtuneTool(7.0, "headrace profile minilm")
+    assert tool.begin(engine, 7.0) is engine
+    assert not tool.is_enough()
+    raw = tool.end()
+    assert "writes its result by itself" in raw.notes[0]
+    assert not vtune.found(raw).view
 
 
 def test_vtune_is_attached_to_this_process_and_its_result_comes_back(
