@@ -191,14 +191,14 @@ def _serve(document: dict[str, Any], until: Connection) -> None:
 
 
 @contextmanager
-def soak_server(root: Path, memory_mib: float = 4.0) -> Iterator[tuple[Server, dict[str, int]]]:
-    """One model in the gateways with a cache of this size, one on a replica; and the lengths to ask each
-    for. A cache that is full early: until then it grows, as it is to."""
+def soak_server(root: Path) -> Iterator[tuple[Server, dict[str, int]]]:
+    """One model in the gateways with a cache, one on a replica; and the lengths to ask each for."""
     for name in (way_in.MODEL, "far"):
         if not (root / name).is_dir():
             way_in.publish(root, name)
     models = {way_in.MODEL: {"cache": True}, "far": {"placement": "replicas", "replicas": 1}}
-    with serving(configuration(root, cache={"memory_mib": memory_mib}, models=models)) as server:
+    # A cache that is full early: until then it grows, as it is to.
+    with serving(configuration(root, cache={"memory_mib": 4}, models=models)) as server:
         yield server, dict.fromkeys(models, 60)
 
 
@@ -206,6 +206,7 @@ def soaked(root: Path, seconds: float, details: dict[str, Any]) -> list[Figure]:
     with soak_server(root) as (server, models):
         found = soak(server, models, seconds, rate_per_s=60.0)
     details["MiB a minute, by process"] = dict(found.mib_per_minute)
+    details["values of labels that came late"] = found.came
     name, steepest = found.steepest
     return [
         Figure("load", seconds / 60, "minutes"),

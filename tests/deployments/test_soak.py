@@ -13,7 +13,7 @@ MOST_LABELS = 100  # there are 64 after an hour
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Soaked, set[str]]:
-    with soak_server(tmp_path_factory.mktemp("models"), memory_mib=1.0) as (server, models):
+    with soak_server(tmp_path_factory.mktemp("models")) as (server, models):
         soaked = soak(server, models, SECONDS, RATE_PER_S)
         return soaked, labels(server)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import time
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from deployments.status import problems
 from deployments.status_cli import screen
 from tests.conftest import Running
 from tests.monitoring.samples import figures
+from tests.nodes import wait_until
 from tests.processes import headrace
 
 APPLICATION = {"status": "RUNNING", "message": "", "deployments": {"Gateway": {"RUNNING": 2}}}
@@ -115,12 +115,13 @@ def test_nothing_that_runs_is_told_with_how_to_start_it() -> None:
 
 
 def test_a_running_server_is_told_as_a_whole(running: Running) -> None:
-    deadline = time.monotonic() + 30
-    while True:  # the monitor is started last, and not waited for
+    def asked() -> dict[str, Any]:
         done = headrace("status", "--address", running.server.ray_address, "--json")
-        told = json.loads(done.stdout)
-        if not told["problems"] or time.monotonic() > deadline:
-            break
+        told: dict[str, Any] = json.loads(done.stdout)
+        return told
+
+    wait_until(lambda: not asked()["problems"], "the monitor, which is started last", 30)
+    told = asked()
     assert told["problems"] == []
     assert told["unheard"] == {}
     assert told["cache"]["max_bytes"] == 64 << 20
