@@ -52,7 +52,9 @@ def find_driver(environment: Mapping[str, str] | None = None, least: str = "0.0"
     except subprocess.TimeoutExpired as err:
         raise EngineUnavailable(f"no GPU: the driver did not answer within {_PATIENCE_S:g} s") from err
     if done.returncode < 0:
-        raise EngineUnavailable(f"no GPU: the driver ended the process that asked it (signal {-done.returncode})")
+        raise EngineUnavailable(
+            f"no GPU: the driver ended the process that asked it (signal {-done.returncode})"
+        )
     try:
         told = json.loads(done.stdout)
     except ValueError as err:

@@ -35,7 +35,9 @@ class Key:
 
     @classmethod
     def of(cls, digest: str, recipe: Recipe, library: str, architecture: str) -> Key:
-        return cls(digest, _sha256(json.dumps(asdict(recipe), sort_keys=True).encode()), library, architecture)
+        return cls(
+            digest, _sha256(json.dumps(asdict(recipe), sort_keys=True).encode()), library, architecture
+        )
 
     @property
     def name(self) -> str:
