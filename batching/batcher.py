@@ -109,6 +109,12 @@ class Batcher:
         with self._lock:
             return self._queue.num_rows
 
+    @property
+    def queue_fill(self) -> float:
+        """Share of the requests that may wait which do."""
+        with self._lock:
+            return self._queue.fill
+
     async def submit(
         self,
         inputs: TensorMap,

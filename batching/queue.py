@@ -133,6 +133,11 @@ class WaitingQueue:
         return len(self._line)
 
     @property
+    def fill(self) -> float:
+        """Share of the places that are taken."""
+        return len(self._line) / self._max_queue
+
+    @property
     def num_rows(self) -> int:
         return sum(self._rows.values())
 

@@ -123,9 +123,9 @@ def stages(root: Path, count: int, details: dict[str, Any]) -> list[Figure]:
                 Figure(f"{model}: mean latency, at the client", latency_ms, "ms"),
                 Figure(
                     f"{model}: what its stages lack of that",
-                    1 - sum(spent.values()) / latency_ms,
+                    abs(1 - sum(spent.values()) / latency_ms),
                     "share",
-                    "<= 0.05" if model != way_in.MODEL else "",
+                    "<= 0.05",
                 ),
             ]
     return figures
@@ -214,7 +214,8 @@ def soaked(root: Path, seconds: float, details: dict[str, Any]) -> list[Figure]:
         Figure(f"memory, steepest process ({name.split()[0]})", steepest, "MiB/min", "<= 1"),
         Figure("series of our metrics", found.series, "series"),
         Figure("values of their labels, after a quarter of it", found.labels[0], "values"),
-        Figure("values that came after that", found.labels[1] - found.labels[0], "values", "<= 0"),
+        Figure("values that came after that", found.labels[1], "values", "<= 0"),
+        Figure("processes that ended", found.ended, "processes", "<= 0"),
     ]
 
 

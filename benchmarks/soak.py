@@ -32,7 +32,8 @@ class Soaked:
     requests: int
     unexpected: int  # answers of another status than the request deserves
     mib_per_minute: Mapping[str, float]  # by process: its kind and number
-    labels: tuple[int, int]  # values of labels of our metrics: after the warm-up, at the end
+    labels: tuple[int, int]  # values of labels of our metrics: after the warm-up, and those that came since
+    ended: int  # processes that were there after the warm-up and are not at the end
     series: int  # at the end
 
     @property
@@ -72,7 +73,7 @@ def soak(server: Server, models: Mapping[str, int], seconds: float, rate_per_s: 
     """Load at a constant mean rate; somebody looks at the figures every second, Prometheus every five."""
     memory: dict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)
     began, sent, unexpected, seed = time.monotonic(), 0, 0, 0
-    first = 0
+    first: set[str] = set()
     port = server.config.http.port
 
     async def look() -> None:
@@ -97,13 +98,18 @@ def soak(server: Server, models: Mapping[str, int], seconds: float, rate_per_s: 
         for process, mib in _resident():
             memory[process].append((now_s / 60, mib))
         if not first and now_s > seconds * _WARM_UP:
-            first = len(labels(server))
+            first = labels(server)
         seed += 1
     slopes = {
         f"{kind} {pid}": slope([point for point in points if point[0] * 60 > seconds * _WARM_UP])
         for (kind, pid), points in memory.items()
     }
-    return Soaked(sent, unexpected, slopes, (first, len(labels(server))), len(series(server)))
+    there = {process for process, _ in _resident()}
+    ended = sum(
+        process not in there and points[-1][0] * 60 > seconds * _WARM_UP for process, points in memory.items()
+    )
+    came = labels(server) - first
+    return Soaked(sent, unexpected, slopes, (len(first), len(came)), ended, len(series(server)))
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
@@ -153,6 +159,7 @@ _KINDS = {
     ":Monitor": "monitor",
     "ServeController": "controller",
     "haproxy": "haproxy",
+    "dashboard/agent.py": "ray's agent",
     "valkey": "cache",
     "redis-server": "cache",
 }

@@ -46,6 +46,11 @@ class Backend(Protocol):
     @property
     def num_waiting_rows(self) -> int: ...
 
+    @property
+    def queue_fill(self) -> float:
+        """Share of the requests that it may hold which it does."""
+        ...
+
     def oldest_s(self) -> float:
         """How long the request whose turn it is has waited; 0 when there is none."""
         ...
@@ -89,6 +94,10 @@ class Replicas:
     @property
     def num_waiting_rows(self) -> int:
         return self._waiting.num_rows
+
+    @property
+    def queue_fill(self) -> float:
+        return (len(self._waiting) + self._num_sent) / self._max_queue
 
     def oldest_s(self) -> float:
         return self._waiting.oldest_s(asyncio.get_running_loop().time())

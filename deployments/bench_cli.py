@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shlex
 import sys
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 console = Console()
 _PATIENCE_S = 60.0
+_LONGEST_S = 86_400.0
 
 
 def bench(
@@ -84,10 +86,15 @@ def bench(
         names = [check_name(name) for name in (model, version) if name is not None]
     except ValueError as err:
         raise ConfigRejected(str(err)) from err
+    if not all(0 <= number <= _LONGEST_S for number in (seconds, warm_up)):
+        raise ConfigRejected(f"--seconds and --warm-up are seconds, up to {_LONGEST_S:,.0f}")
+    _check_writable(json_file)
     before = None if compare is None else _saved(compare)
     path = "/v2/models/" + "/versions/".join(names)
     known = takes(get(url, path))
     given = _given(inputs, rows, size)
+    if rows != 1 and not any("batch" in spec.shape for spec in known.inputs):
+        raise ConfigRejected(f"model {model!r} takes requests of one shape alone; leave out --rows")
     sizes = {} if given else parse_sizes(size or [], known)
     drawn = secrets.randbelow(1 << 31) if seed is None else seed  # else caches would answer the second run
     asked = Requests(host, model, version, known.inputs, sizes, rows, drawn, same, given)
@@ -102,8 +109,10 @@ def bench(
     )
     run = _measured(plan, asked, run)
     if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_bytes(runs.dump(run))
+        try:
+            json_file.write_bytes(runs.dump(run))
+        except OSError as err:
+            raise ConfigRejected(f"the run cannot be saved in {json_file.name!r}: {err.strerror}") from err
         console.print(f"saved: {json_file}", highlight=False, soft_wrap=True)
     if before is not None:
         found = runs.effects(before, run)
@@ -210,12 +219,26 @@ def _saved(file: Path) -> Run:
     return runs.parse(data, file.name)
 
 
-def _rows(asked: Requests) -> int:
-    """Of each request; of given ones those of the first."""
+def _rows(asked: Requests) -> float:
+    """Of a request; of given ones, which are asked in turn, the mean."""
     if not asked.given:
         return asked.rows
-    first = next(iter(asked.given[0].values()))
-    return max(1, first.shape[0] if first.ndim else 1)
+    if not any("batch" in spec.shape for spec in asked.inputs):
+        return 1
+    firsts = [next(iter(tensors.values())) for tensors in asked.given]
+    return sum(first.shape[0] if first.ndim else 1 for first in firsts) / len(firsts)
+
+
+def _check_writable(file: Path | None) -> None:
+    """Before the load, which would be lost."""
+    if file is None:
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise ConfigRejected(f"the folder of {file.name!r} cannot be made: {err.strerror}") from err
+    if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise ConfigRejected(f"{file.name!r} cannot be written; give --json a file in a folder of yours")
 
 
 def _told(plan: Plan, asked: Requests, inputs: Path | None) -> dict[str, str]:

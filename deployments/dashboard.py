@@ -45,6 +45,10 @@ OFF = NotFound(
     "the live page and its figures are off here; dashboard: true in the configuration turns them on"
 )
 
+UNMEASURED = NotFound(
+    "nothing is measured here, so there is no live page: the configuration says monitoring: false"
+)
+
 Answer = tuple[int, Mapping[str, str], list[bytes | memoryview]]
 
 
@@ -53,6 +57,7 @@ class Dashboard:
 
     def __init__(self, config: Config, repository: Repository, viewers: Viewers) -> None:
         self._is_on = config.dashboard
+        self._is_measured = config.monitoring
         self._models = frozenset(config.models)
         self._repository = repository
         self._viewers = viewers
@@ -64,7 +69,7 @@ class Dashboard:
 
     def file(self, name: str, known: str = "") -> Answer:
         """The page (`name` empty) or a file of it; 304 when the caller has it (`known`, If-None-Match)."""
-        self.check()
+        self._check_measured()
         found = _files().get(name or PAGE)
         if found is None:
             raise NotFound(f"the live page has no file {shown(name)}")
@@ -89,8 +94,13 @@ class Dashboard:
 
     def events(self, is_ending: Callable[[], bool]) -> tuple[int, Mapping[str, str], AsyncGenerator[bytes]]:
         """The figures as they come, until `is_ending`. What is wrong is raised before the first part."""
-        self.check()
+        self._check_measured()
         return 200, {**_EVENTS, **_SAFE}, self._viewers.events(is_ending)
+
+    def _check_measured(self) -> None:
+        self.check()
+        if not self._is_measured:
+            raise UNMEASURED
 
 
 @cache

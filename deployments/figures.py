@@ -34,6 +34,7 @@ from headrace.metrics import (
     PROCESS_CPU,
     PROCESS_MEMORY,
     QUEUE_AGE,
+    QUEUE_FILL,
     ROLLOUT,
     ROWS,
 )
@@ -58,6 +59,9 @@ _ALL = "all"  # stages together
 class Queue(Protocol):
     @property
     def num_waiting_rows(self) -> int: ...
+
+    @property
+    def queue_fill(self) -> float: ...
 
     def oldest_s(self) -> float: ...
 
@@ -109,6 +113,7 @@ class Teller:
             metrics.gauge(GPU_MEMORY, gpu.memory_bytes, (str(gpu.index),))
         for named, queue in self._queues.items():
             metrics.gauge(QUEUE_AGE, queue.oldest_s(), named)
+            metrics.gauge(QUEUE_FILL, queue.queue_fill, named)
 
     def _report_whole_seconds(self) -> None:
         for second, slot in self.seconds.since(self._reported + 1, time.time()).items():
@@ -146,8 +151,8 @@ class Figures:
         """As JSON; EngineUnavailable before the first round, and when they could not be had for long."""
         if not self._document:
             raise EngineUnavailable("the figures are not there yet; try again in a second")
-        if (old_s := time.time() - self._at) > _OLD_S:
-            raise EngineUnavailable(f"the figures are {old_s:.0f} s old: the monitor cannot gather them now")
+        if time.time() - self._at > _OLD_S:
+            raise EngineUnavailable("the figures are out of date: the monitor cannot gather them now")
         return self._document
 
     async def watch(self) -> None:

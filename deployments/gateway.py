@@ -258,7 +258,9 @@ class Gateway(GrpcMethods, CacheMethods):
 
     def turned_away(self, model: str, version: str | None, requests: int) -> None:
         """So many were refused on their way here, which more replicas would have answered."""
-        self._models.traffic(model).turned_away(version, requests)
+        traffic = self._models.traffic(model)
+        traffic.turned_away(version, requests)
+        self.count_error(Overloaded(""), model, version or traffic.stable, requests)
 
     def versions(self, model: str) -> list[str]:
         return self._models.traffic(model).versions()
@@ -363,11 +365,11 @@ class Gateway(GrpcMethods, CacheMethods):
         """What was asked since the last call."""
         return self._recorder.collect()
 
-    def count_error(self, err: HeadraceError, model: str = "", version: str = "") -> None:
-        """A caller got an error; labels stay bounded, whatever callers ask for."""
+    def count_error(self, err: HeadraceError, model: str = "", version: str = "", callers: int = 1) -> None:
+        """So many got an error; labels stay bounded, whatever callers ask for."""
         named = self._named(model, version)
-        metrics.count(ERRORS, (*named, err.kind))
-        self._teller.seconds.failed(named, err.kind)
+        metrics.count(ERRORS, (*named, err.kind), callers)
+        self._teller.seconds.failed(named, err.kind, callers)
 
     def failed(self, err: BaseException, request: InferRequest, version: str = "") -> None:
         """A request ended with this: count it, and tell of it. That a caller has left is no error."""

@@ -7,6 +7,7 @@ sends bytes prepared beforehand over connections kept open, and keeps what came 
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -217,5 +218,9 @@ async def _connect(host: str, port: int) -> _Connection:
     try:
         _, connection = await asyncio.get_running_loop().create_connection(_Connection, host, port)
     except OSError as err:
+        if err.errno in (errno.EMFILE, errno.ENFILE):
+            raise EngineUnavailable(
+                "this client may open no more files: fewer connections, or ulimit -n"
+            ) from err
         raise EngineUnavailable(f"nothing answers at {host}:{port}") from err
     return connection

@@ -113,6 +113,10 @@ class ModelHost:
     def num_waiting_rows(self) -> int:
         return self._batcher.num_waiting_rows
 
+    @property
+    def queue_fill(self) -> float:
+        return self._batcher.queue_fill
+
     def oldest_s(self) -> float:
         return self._batcher.load().oldest_s
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from headrace.errors import ToolFailed
 
@@ -140,6 +141,7 @@ def _tell(subject: Subject, taken: Taken, found: Found, folder: Path) -> None:
         f"{traffic['failed']} failed, {traffic['batches']} batches",
         highlight=False,
         soft_wrap=True,
+        markup=False,
     )
     if traffic["p50_s"] is not None:
         latencies = ", ".join(f"P{n} {1000 * traffic[f'p{n}_s']:.1f} ms" for n in (50, 95, 99))
@@ -147,10 +149,10 @@ def _tell(subject: Subject, taken: Taken, found: Found, folder: Path) -> None:
     for table in found.tables:
         console.print(_as_table(table))
     for note in found.notes:
-        console.print(note, highlight=False, soft_wrap=True)
-    console.print(f"written to {folder}:", highlight=False, soft_wrap=True)
+        console.print(note, highlight=False, soft_wrap=True, markup=False)
+    console.print(f"written to {folder}:", highlight=False, soft_wrap=True, markup=False)
     for line in found.view:
-        console.print(f"  {line}", highlight=False, soft_wrap=True)
+        console.print(f"  {line}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _as_table(sums: Sums) -> Table:
@@ -158,5 +160,6 @@ def _as_table(sums: Sums) -> Table:
         "name", "ms", "share", "calls", "", title=f"{sums.title}: {1000 * sums.total_s:.1f} ms in all"
     )
     for row in sums.rows:
-        table.add_row(row.name, f"{1000 * row.seconds:.1f}", f"{row.share:.1%}", str(row.calls), row.detail)
+        figures = f"{1000 * row.seconds:.1f}", f"{row.share:.1%}", str(row.calls)
+        table.add_row(Text(row.name), *figures, Text(row.detail))  # names of functions may look like markup
     return table

@@ -16,7 +16,7 @@ from headrace.errors import EngineUnavailable, HeadraceError, NotFound
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
 
-_PATIENCE_S = 10.0
+_PATIENCE_S = 15.0
 _SILENT = f"no gateway answers within {_PATIENCE_S:g} s"
 _MESSAGE = 300  # characters of what Serve says of an application
 

@@ -6,12 +6,15 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console, RenderableType
 
-from headrace.errors import CallerError, EngineFailed, HeadraceError, NotFound
+from headrace.errors import CallerError, EngineFailed, EngineUnavailable, HeadraceError, NotFound
+
+if TYPE_CHECKING:
+    from ray.serve.handle import DeploymentHandle
 
 console = Console()
 _PATIENCE_S = 10.0
@@ -80,9 +83,18 @@ def _asking(url: str, address: str | None) -> Iterator[Callable[[], Figures]]:
     with redirect_stdout(sys.stderr):  # Ray's driver prints there
         gateways = served(address)
     try:
-        yield lambda: dict(json.loads(gateways.figures.remote().result(timeout_s=_PATIENCE_S)))
+        yield lambda: _by_handle(gateways)
     finally:
         ray.shutdown()
+
+
+def _by_handle(gateways: DeploymentHandle) -> Figures:
+    try:
+        return dict(json.loads(gateways.figures.remote().result(timeout_s=_PATIENCE_S)))
+    except HeadraceError:
+        raise
+    except Exception as err:  # of Ray or Serve, by what has become of the gateways
+        raise EngineUnavailable(f"no gateway answers ({type(err).__name__})") from err
 
 
 def _over_http(url: str) -> Figures:

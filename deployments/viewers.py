@@ -6,7 +6,9 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
-from headrace.errors import Overloaded
+import orjson
+
+from headrace.errors import HeadraceError, Overloaded
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +35,7 @@ class Viewers:
         self._most = most
         self._every_s = every_s
         self._quiet_s = quiet_s
-        self._latest = b""
+        self._latest = b""  # a whole event
         self._number = 0  # of the latest
         self._at = -1.0
         self._tick = asyncio.Event()
@@ -73,7 +75,7 @@ class Viewers:
         while not is_ending():
             if self._number != seen:
                 seen = self._number
-                yield b"data: %b\n\n" % self._latest
+                yield self._latest
             elif loop.time() - spoke >= self._quiet_s:
                 self._ensure_polling()  # whatever has ended it
                 yield _COMMENT
@@ -95,15 +97,21 @@ class Viewers:
         while True:
             due = loop.time() + self._every_s
             try:
-                latest = await self._figures()
-            except Exception:  # the page says how old its figures are
+                event = b"data: %b\n\n" % await self._figures()
+                self._is_failing = False
+            except Exception as err:  # the page shows what it has, and says how old that is
                 if not self._is_failing:
                     _log.exception("no figures for the live page")
                 self._is_failing = True
-            else:
-                self._is_failing = False
-                if latest != self._latest:
-                    self._latest, self._number, self._at = latest, self._number + 1, loop.time()
-                    self._tick.set()
-                    self._tick = asyncio.Event()
+                event = _problem(err)
+            if event != self._latest:
+                self._latest, self._number, self._at = event, self._number + 1, loop.time()
+                self._tick.set()
+                self._tick = asyncio.Event()
             await asyncio.sleep(max(due - loop.time(), self._every_s / 10))
+
+
+def _problem(err: Exception) -> bytes:
+    """As an event of its own kind; what is none of our errors is in the log alone."""
+    words = str(getattr(err, "cause", err)) if isinstance(err, HeadraceError) else "the figures cannot be had"
+    return b"event: problem\ndata: %b\n\n" % orjson.dumps(words)

@@ -104,6 +104,12 @@ LATENCY = MetricSpec(
     (*_MODEL, "stage", "quantile"),
 )
 ROWS = MetricSpec("headrace_rows_total", "counter", "Rows that callers got answers to.", _MODEL)
+QUEUE_FILL = MetricSpec(
+    "headrace_queue_fill_ratio",
+    "gauge",
+    "Requests that this process holds for the engine or for replicas, as a share of those it may hold.",
+    _MODEL,
+)
 QUEUE_AGE = MetricSpec(
     "headrace_queue_age_seconds",
     "gauge",
@@ -190,6 +196,7 @@ ALL = (
     ROLLOUT_EVENTS,
     LATENCY,
     ROWS,
+    QUEUE_FILL,
     QUEUE_AGE,
     BATCH_ELEMENTS,
     ROLLOUT,

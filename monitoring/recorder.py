@@ -39,9 +39,10 @@ class Seconds:
         if len(self._pending) >= _MOST_PENDING:
             self._count()
 
-    def failed(self, named: Named, kind: str) -> None:
-        """A caller got an error."""
-        self._slot().answers_of(named).errors[kind] += 1
+    def failed(self, named: Named, kind: str, callers: int = 1) -> None:
+        """So many callers got an error."""
+        if callers:
+            self._slot().answers_of(named).errors[kind] += callers
 
     def ran(
         self,

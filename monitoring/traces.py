@@ -46,8 +46,11 @@ def exporters_in(environment: Mapping[str, str]) -> list[str]:
 
 
 def endpoint_of(environment: Mapping[str, str]) -> str:
-    """Where OTLP goes."""
-    return next(filter(None, (environment.get(key) for key in ENDPOINTS)), "http://localhost:4318")
+    """Where OTLP goes; by gRPC an endpoint needs no scheme."""
+    protocol = next(filter(None, (environment.get(key) for key in PROTOCOLS)), "")
+    usual = "http://localhost:4317" if protocol == "grpc" else "http://localhost:4318"
+    found = next(filter(None, (environment.get(key) for key in ENDPOINTS)), usual)
+    return found if "://" in found else f"http://{found}"
 
 
 def without_secrets(url: str) -> str:

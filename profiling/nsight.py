@@ -39,7 +39,7 @@ LIMITS = (
 
 def commands(model: str, version: str, seconds: float) -> list[str]:
     """What collects from a deployment, from an artifact alone, and from single kernels."""
-    alone = f"headrace profile {model} --version {version} --repository models --with nsight"
+    alone = f"headrace profile {model} --version {version} --repository REPOSITORY --with nsight"
     session = f"nsys start --session={SESSION} --output={REPORT}; nsys stop --session={SESSION}"
     return [
         f"nsys launch --session-new={SESSION} {_TRACE} headrace serve CONFIG",

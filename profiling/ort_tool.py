@@ -9,11 +9,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
-
 from engines.artifact import Artifact
 from engines.base import Engine
 from headrace.errors import CallerError, ToolFailed
+from headrace.room import available_bytes
 from headrace.tensors import Array, Signature, TensorMap
 from profiling.ort import TRACE
 from profiling.outcome import Raw
@@ -146,7 +145,7 @@ def _num_nodes(artifact: Artifact) -> int:
 
 
 def _check_memory(needed: int) -> None:
-    free = psutil.virtual_memory().available
+    free = available_bytes()
     if free < needed:
         raise ToolFailed(
             f"a second engine needs up to {needed >> 20} MiB and {free >> 20} MiB are free; profile the "

@@ -59,6 +59,7 @@ class PySpyTool:
 
     def begin(self, engine: Engine, seconds: float) -> Engine:
         self._folder = tempfile.TemporaryDirectory(prefix="headrace-profile-")
+        self._seconds = seconds
         command = record(self._program, os.getpid(), seconds + _SPARE_S, Path(self._folder.name) / FLAMES)
         if self._is_live:
             # It reads while the process goes on: a few samples are lost, no request waits. Native stacks can
@@ -81,11 +82,11 @@ class PySpyTool:
         latest = time.monotonic() + _GRACE_S
         while _BEGUN not in self._said.read_bytes():
             if self._sampler.poll() is not None:
-                raise self._failed(command)
+                raise self._failed()
             if time.monotonic() > latest:
                 self._sampler.kill()
                 self._sampler.wait()
-                raise self._failed(command)
+                raise self._failed()
             time.sleep(_LOOK_S)
 
     @property
@@ -103,7 +104,7 @@ class PySpyTool:
             sampler.send_signal(signal.SIGINT)  # what it has is written then
             sampler.wait(_GRACE_S)
             if not graph.exists():
-                raise self._failed([self._program, "record", "--pid", str(os.getpid())])
+                raise self._failed()
             return Raw({FLAMES: graph.read_bytes()}, {"rate": _RATE})
         except subprocess.TimeoutExpired as err:
             sampler.kill()
@@ -113,11 +114,16 @@ class PySpyTool:
             self._sampler = None
             self._folder.cleanup()
 
-    def _failed(self, command: list[str]) -> ToolFailed:
+    def _failed(self) -> ToolFailed:
         said = self._said.read_text(errors="replace")
         reason = next((line for line in said.splitlines() if line.strip().startswith("Error")), said[-200:])
         self._sampler = None
-        return ToolFailed(f"py-spy failed ({reason.strip()}). {PERMISSION}: {' '.join(command)}")
+        how = "that profiles it" if not self._is_live else self._by_hand()
+        return ToolFailed(f"py-spy failed ({reason.strip()}). {PERMISSION} {how}")
+
+    def _by_hand(self) -> str:
+        """What takes the same profile, while this process lives."""
+        return " ".join(record("py-spy", os.getpid(), self._seconds, Path(FLAMES)))
 
 
 def record(program: str, pid: int, seconds: float, graph: Path) -> list[str]:

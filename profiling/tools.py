@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Protocol
 
 from engines.artifact import Artifact
@@ -63,7 +64,9 @@ def make(name: str, artifact: Artifact, threads: int, seconds: float, *, is_live
         case "nsight":
             return nsight.NsightTool(manifest.name, manifest.version, seconds)
         case _:
-            return vtune.VtuneTool(seconds)
+            arguments = [manifest.name, "--version", manifest.version, "--repository", "REPOSITORY"]
+            again = ["headrace", "profile", *arguments, "--with", "vtune", "--seconds", f"{seconds:g}"]
+            return vtune.VtuneTool(seconds, "" if is_live else shlex.join(again))
 
 
 def read(name: str, raw: Raw) -> Found:

@@ -22,6 +22,7 @@ PACKED = "vtune.tar.gz"
 _FOLDERS = ("/opt/intel/oneapi/vtune/latest/bin64", "/opt/intel/oneapi/vtune/*/bin64")
 _COLLECTOR = "INTEL_LIBITTNOTIFY64"
 _READY_S = 5.0
+_SPARE_S = 30.0
 _GRACE_S = 300.0  # for what it makes of its samples
 INSTALL = (
     "get it: apt-get install intel-oneapi-vtune from Intel's repository, or "
@@ -47,21 +48,29 @@ class VtuneTool:
     ToolFailed tells how to get it and the exact command, where it is missing.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, alone: str = "") -> None:
+        """`alone`: the command that profiles the version in a process of its own, which ends with it."""
         self.ranges = IttRanges()
-        found = find("vtune", *_FOLDERS)
-        if found is None:
-            command = " ".join(attach("vtune", os.getpid(), seconds, Path("vtune-result")))
-            raise ToolFailed(
-                f"vtune is missing where the model runs; {INSTALL}. Then there, where the process is "
-                f"{os.getpid()}:\n  {command}\n{LIMITS}"
-            )
-        self._program = found
         self._collector: subprocess.Popen[bytes] | None = None
+        self._is_inside = bool(alone) and _COLLECTOR in os.environ  # VTune has started this process
+        found = find("vtune", *_FOLDERS)
+        if found is None and not self._is_inside:
+            command = " ".join(attach("vtune", os.getpid(), seconds, Path("vtune-result")))
+            where = f"Then there, where the process is {os.getpid()}"
+            if alone:
+                command, where = f"vtune -collect hotspots -result-dir vtune-result -- {alone}", "Then"
+            raise ToolFailed(
+                f"vtune is missing where the model runs; {INSTALL}. {where}:\n  {command}\n{LIMITS}"
+            )
+        self._program = found or ""
 
     def begin(self, engine: Engine, seconds: float) -> Engine:
+        if self._is_inside:
+            return engine
         self._folder = tempfile.TemporaryDirectory(prefix="headrace-profile-")
-        command = attach(self._program, os.getpid(), seconds, Path(self._folder.name) / RESULT)
+        # It is ended by us, when the ranges have been marked for so long.
+        lasts_s = _READY_S + seconds + _SPARE_S
+        command = attach(self._program, os.getpid(), lasts_s, Path(self._folder.name) / RESULT)
         with self._said.open("wb") as said:  # not a pipe: nobody would read it meanwhile
             self._collector = subprocess.Popen(  # noqa: S603  the arguments are ours
                 command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT
@@ -80,6 +89,8 @@ class VtuneTool:
         return self._collector is not None and self._collector.poll() is not None
 
     def end(self) -> Raw:
+        if self._is_inside:
+            return Raw(notes=["VTune writes its result by itself, where it was told to"])
         if self._collector is None:
             return Raw()
         try:
@@ -108,6 +119,8 @@ class VtuneTool:
 
 def found(raw: Raw) -> Found:
     """How to look at what was collected."""
+    if PACKED not in raw.files:
+        return Found(notes=raw.notes)
     unpack = f"tar -xzf {{out}}/{PACKED} -C {{out}}"
     report = f"vtune -report hotspots -result-dir {{out}}/{RESULT}"
     return Found(files=raw.files, view=[unpack, report, f"vtune-gui {{out}}/{RESULT}"], notes=raw.notes)

@@ -25,7 +25,7 @@ class Run:
     or was to be sent; latencies are in seconds, of good answers."""
 
     load: Mapping[str, str]  # what was asked, in words
-    rows: int  # of each request
+    rows: float  # of a request, as a mean
     window_s: float
     windows: tuple[Slot, ...]
     statuses: Mapping[str, int] = field(default_factory=dict)  # of all answers; "0": none came
@@ -158,7 +158,7 @@ class _Saved(_Part):
     at: str
     machine: Fingerprint | None
     load: dict[str, str]
-    rows: int = Field(ge=1)
+    rows: FiniteFloat = Field(gt=0)
     figures: dict[str, FiniteFloat | None]  # told again from the windows
     late_p99_s: FiniteFloat
     statuses: dict[str, int]

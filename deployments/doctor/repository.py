@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,9 +75,8 @@ def leftovers(root: Path, now: float) -> Iterator[Check]:
         except OSError:
             continue  # it has gone since
     if found:
-        advice = (
-            f"nobody reads them; delete them: rm -r {' '.join(str(root / name) for name in sorted(found))}"
-        )
+        delete = shlex.join(["rm", "-r", "--", *(str(root / name) for name in sorted(found))])
+        advice = f"nobody reads them; delete them: {delete}"
         yield warn("leftovers", f"{len(found)} of interrupted publishing", advice)
     else:
         yield ok("leftovers", "none")

@@ -8,12 +8,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
-
 from deployments import app
 from deployments.doctor.check import Check, bad, ok, unless, warn
 from engines.artifact import Repository
 from headrace.config import Config
+from headrace.room import available_bytes
 from monitoring.glyphs import size
 
 MIN_SHM = 256 << 20
@@ -23,12 +22,11 @@ GOOD_FILES = 8192  # a connection of each caller is two in HAProxy and one in a 
 MIN_DISK = 1 << 30
 RAY_FULL = 0.95  # of a disk: Ray then puts nothing there any more
 _COPIES = 2.5  # of a model's files that an engine has in memory
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 def checks(config: Config | None) -> Iterator[Check]:
     """`config` is pinned."""
-    available = min(psutil.virtual_memory().available, limit_of(_CGROUP) or 1 << 62)
+    available = available_bytes()
     yield memory(available)
     if config is not None:
         yield models(config, available)
@@ -58,16 +56,6 @@ def models(config: Config, available: int) -> Check:
     return unless(_COPIES * wanted <= available, "warn", "memory of models", told, advice)
 
 
-def limit_of(folder: Path) -> int | None:
-    """Memory that a container gets at most, and has not used; None: no limit."""
-    try:
-        limit = (folder / "memory.max").read_text(encoding="ascii").strip()
-        used = (folder / "memory.current").read_text(encoding="ascii").strip()
-    except OSError:
-        return None
-    return max(0, int(limit) - int(used)) if limit.isdecimal() else None
-
-
 def shared_memory(folder: Path) -> Check:
     try:
         free = shutil.disk_usage(folder).free
@@ -95,7 +83,7 @@ def disk(name: str, folder: Path) -> Check:
     told = f"{size(usage.free)} free of {size(usage.total)}"
     if usage.free < MIN_DISK:
         return bad(name, told, "make room: logs, spilled objects and versions go there")
-    is_fine = usage.used <= RAY_FULL * usage.total
+    is_fine = usage.free >= (1 - RAY_FULL) * usage.total  # what is kept for root counts as used
     return unless(
         is_fine, "warn", name, told, f"Ray puts nothing on a disk that is {RAY_FULL:.0%} full: make room"
     )

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from deployments.k8s import pods
-from deployments.k8s.monitoring import exported
+from deployments.k8s.monitoring import added, exported
 from deployments.k8s.options import Options
 from deployments.k8s.pods import Document
 from headrace import metrics
@@ -101,6 +101,11 @@ def _requests() -> list[_Panel]:
             [(f"max by ({_VERSION}) ({exported(metrics.ROLLOUT)}{{{_WHERE}}})", "{{model}}/{{version}}")],
         ),
         (
+            "Fullest queue",
+            "percentunit",
+            [(f"max by (model) ({exported(metrics.QUEUE_FILL)}{{{_WHERE}}})", "{{model}}")],
+        ),
+        (
             "Waiting rows",
             "short",
             [(f"sum by (model) ({exported(metrics.QUEUE_DEPTH)}{{{_WHERE}}})", "{{model}}")],
@@ -179,7 +184,7 @@ def _requests() -> list[_Panel]:
             [
                 (
                     f"sum by ({_VERSION}, what) "
-                    f"(increase({exported(metrics.ROLLOUT_EVENTS)}{{{_WHERE}}}[5m]))",
+                    f"({added(f'{exported(metrics.ROLLOUT_EVENTS)}{{{_WHERE}}}', '5m')})",
                     "{{model}}/{{version}} {{what}}",
                 )
             ],

@@ -10,12 +10,14 @@ from deployments.k8s.options import Options
 from deployments.k8s.plan import Plan
 from deployments.k8s.pods import Document
 from deployments.versions import app_name
+from headrace.errors import HeadraceError, Overloaded
 from headrace.metrics import (
     AUTOSCALING_FAULTS,
     CACHE_FAULTS,
     ERRORS,
+    LATENCY,
     QUEUE_AGE,
-    QUEUE_DEPTH,
+    QUEUE_FILL,
     REQUEST_LATENCY,
     ROLLOUT_EVENTS,
     MetricSpec,
@@ -24,6 +26,8 @@ from headrace.metrics import (
 _EVERY = "15s"
 _ERROR_SHARE = 0.05
 _STUCK_S = 30.0
+_QUEUE_SHARE = 0.5
+_OURS = 500  # and above: HTTP statuses of what is the server's own fault
 # Serve's own numbers for the state of an application or deployment.
 _UNHEALTHY = 2  # and below: unknown, failed to deploy
 
@@ -68,21 +72,18 @@ def alerts(plan: Plan, options: Options) -> Document:
 
 def _rules(plan: Plan, options: Options) -> Iterator[Document]:
     where = f'namespace="{options.namespace}"'
-    requests = exported(REQUEST_LATENCY, "_count")
-    errors = exported(ERRORS)
     yield _rule(
         "HeadraceErrors",
-        f"sum by (model, version) (rate({errors}{{{where}}}[5m])) / "
-        f"sum by (model, version) (rate({requests}{{{where}}}[5m])) > {_ERROR_SHARE}",
+        f"{_error_share(where)} > {_ERROR_SHARE}",
         "5m",
         "warning",
         f"More than {_ERROR_SHARE:.0%} of the requests to {{{{ $labels.model }}}}/{{{{ $labels.version }}}} "
-        "get an error.",
+        "get an error that is not their callers' mistake.",
     )
+    events = f'{exported(ROLLOUT_EVENTS)}{{{where},what="rolled_back"}}'
     yield _rule(
         "HeadraceRolledBack",
-        f"sum by (model, version) "
-        f'(increase({exported(ROLLOUT_EVENTS)}{{{where},what="rolled_back"}}[15m])) > 0',
+        f"sum by (model, version) ({added(events, '15m')}) > 0",
         "0m",
         "warning",
         "{{ $labels.model }}/{{ $labels.version }} was rolled back: headrace rollout history tells why.",
@@ -91,12 +92,10 @@ def _rules(plan: Plan, options: Options) -> Iterator[Document]:
         if entry.autoscaling is None:
             continue
         objective_s = entry.autoscaling.objective_ms / 1000
-        bucket = exported(REQUEST_LATENCY, "_bucket")
+        of = f'model="{name}",stage="all",quantile="0.99"'
         yield _rule(
-            "HeadraceSlow",
-            f"histogram_quantile(0.99, sum by (model, le) "
-            f'(rate({bucket}{{{where},model="{name}"}}[5m]))) '
-            f"> {objective_s:g}",
+            "HeadraceSlow",  # by the figures and not the histogram, which knows no time over its last bucket
+            f"max by (model) ({exported(LATENCY)}{{{where},{of}}}) > {objective_s:g}",
             "10m",
             "warning",
             f"One in a hundred requests to {name} takes longer than its objective, {objective_s:g} s, though "
@@ -104,10 +103,10 @@ def _rules(plan: Plan, options: Options) -> Iterator[Document]:
         )
     yield _rule(
         "HeadraceQueueFull",
-        " or ".join(_queue(where, name, plan) for name in plan.config.models),
+        f"max by (model) ({exported(QUEUE_FILL)}{{{where}}}) > {_QUEUE_SHARE}",
         "5m",
         "warning",
-        "Over half of the queue of {{ $labels.model }} has been taken for minutes: soon it refuses.",
+        "Over half of a process's queue of {{ $labels.model }} has been taken for minutes: soon it refuses.",
     )
     yield _rule(
         "HeadraceStuck",
@@ -142,7 +141,7 @@ def _rules(plan: Plan, options: Options) -> Iterator[Document]:
     )
     yield _rule(
         "HeadraceAutoscalingFaults",
-        f"sum by (application) (increase({exported(AUTOSCALING_FAULTS)}{{{where}}}[10m])) > 0",
+        f"sum by (application) ({added(f'{exported(AUTOSCALING_FAULTS)}{{{where}}}', '10m')}) > 0",
         "1m",
         "warning",
         "Decisions on the replicas of {{ $labels.application }} fail; their number stays as it was.",
@@ -163,9 +162,28 @@ def _rules(plan: Plan, options: Options) -> Iterator[Document]:
             )
 
 
-def _queue(where: str, name: str, plan: Plan) -> str:
-    half = plan.config.models[name].batching.max_queue // 2
-    return f'sum by (model) ({exported(QUEUE_DEPTH)}{{{where},model="{name}"}}) > {half}'
+def added(series: str, span: str) -> str:
+    """What counters were increased by. `increase` misses the first event: the series is born with it."""
+    return f"clamp_min({series} - {series} offset {span}, 0) or {series}"
+
+
+def _error_share(where: str) -> str:
+    """Of all requests: the histogram has good ones alone, and none of a version that always fails."""
+    kinds = "|".join(_serious())
+    errors = f'sum by (model, version) (rate({exported(ERRORS)}{{{where},kind=~"{kinds}"}}[5m]))'
+    good = f"sum by (model, version) (rate({exported(REQUEST_LATENCY, '_count')}{{{where}}}[5m]))"
+    return f"{errors} / ({errors} + ({good} or 0 * {errors}))"
+
+
+def _serious() -> list[str]:
+    """Kinds of errors that are not their callers' mistake."""
+    found, kinds = [HeadraceError], []
+    while found:
+        one = found.pop()
+        found += one.__subclasses__()
+        if one.status >= _OURS or issubclass(one, Overloaded):
+            kinds.append(one.kind)
+    return sorted(set(kinds))
 
 
 def _rule(alert: str, expression: str, duration: str, severity: str, summary: str) -> Document:

@@ -36,10 +36,15 @@ export class Actions {
   }
 
   async send() {
-    const { action, model } = this.asked;
+    const asked = this.asked;
+    const { action, model } = asked;
     this.confirm.disabled = true;
     say(this.problem, "");
     const told = await request(`/v2/admin/models/${encodeURIComponent(model)}/${action.path}`, this.token.value, action);
+    if (this.asked !== asked || !this.dialog.open) {
+      this.report(`${action.title}: ${told.problem ?? told.done}`); // whoever asked has gone on meanwhile
+      return;
+    }
     this.confirm.disabled = false;
     if (told.problem) {
       say(this.problem, told.problem);

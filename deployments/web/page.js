@@ -40,7 +40,7 @@ function draw(figures) {
   document.body.dataset.now = String(figures.now);
 }
 
-const stream = new Stream("/dashboard/events", draw, () => watch());
+const stream = new Stream("/dashboard/events", draw, (words) => drawProblems([words]), () => watch());
 
 // The page says how it stands: seconds count where they can be seen, and only changes are read out.
 function watch() {

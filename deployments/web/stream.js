@@ -4,9 +4,10 @@ const AGAIN_MS = 3000;
 export const SILENT_S = 5;
 
 export class Stream {
-  constructor(address, onFigures, onHeard) {
+  constructor(address, onFigures, onProblem, onHeard) {
     this.address = address;
     this.onFigures = onFigures;
+    this.onProblem = onProblem;
     this.onHeard = onHeard;
     this.source = null;
     this.again = 0;
@@ -28,6 +29,7 @@ export class Stream {
       this.hasHeard = true;
       this.onHeard();
     };
+    this.source.addEventListener("problem", (event) => this.onProblem(JSON.parse(event.data)));
     this.source.onerror = () => {
       if (this.source === null || this.source.readyState !== EventSource.CLOSED) return;
       this.source = null;

@@ -122,6 +122,29 @@ def test_what_is_wrong_is_one_line(running: Running, arguments: list[str], told:
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_where_a_run_cannot_be_saved_none_begins(running: Running, tmp_path: Path) -> None:
+    done = bench(running, "--model", "double", "--seconds", "2", "--json", str(tmp_path))
+    assert done.returncode == 2
+    assert "cannot be written" in done.stderr
+    (tmp_path / "file").touch()
+    done = bench(running, "--model", "double", "--seconds", "2", "--json", str(tmp_path / "file" / "a.json"))
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    done = bench(running, "--model", "double", "--seconds", "inf")
+    assert done.returncode == 2
+    assert "--seconds and --warm-up are seconds, up to 86,400" in done.stderr
+
+
+def test_rows_of_real_inputs_are_counted_as_they_come(running: Running, tmp_path: Path) -> None:
+    file = tmp_path / "inputs.npz"
+    write_inputs(file, [{"x": np.full((rows, 4), rows, np.float32)} for rows in (1, 7)])
+    run = tmp_path / "run.json"
+    done = bench(running, "--model", "double", "--seconds", "1", "--inputs", str(file), "--json", str(run))
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(run.read_text())["figures"]
+    assert figures["rows_per_s"] == pytest.approx(4 * figures["requests_per_s"])
+
+
 def test_load_on_other_machines_takes_a_word(running: Running) -> None:
     done = headrace("bench", "http://192.0.2.1:8000", "--model", "double")
     assert done.returncode == 2

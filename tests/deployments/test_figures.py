@@ -13,7 +13,7 @@ from ray import serve
 
 from deployments.asking import get
 from deployments.load import infer_request
-from deployments.versions import MONITOR_APP
+from deployments.versions import GATEWAY_APP, MONITOR_APP
 from monitoring.stages import STAGES
 from tests.conftest import Running
 
@@ -115,6 +115,13 @@ def test_a_pipeline_is_told_like_a_model(running: Running) -> None:
     assert entry["placement"] == "pipeline"
     assert entry["versions"][0]["role"] == "stable"
     assert sum(entry["versions"][0]["tiers"].values()) == 3
+
+
+def test_what_was_refused_on_its_way_is_an_error_of_the_model(running: Running) -> None:
+    gateway = serve.get_app_handle(GATEWAY_APP)
+    before = of(after(running), "counted", "1")["errors"].get("overloaded", 0)
+    gateway.turned_away.remote("counted", None, 30).result(timeout_s=10)
+    assert of(after(running), "counted", "1")["errors"]["overloaded"] == before + 30
 
 
 def test_a_silent_gateway_is_told_and_takes_nobody_elses_figures(running: Running) -> None:

@@ -37,7 +37,11 @@ def test_a_version_alone_becomes_tables_and_a_folder(models: str, tmp_path: Path
         (["nobody"], 2, "no model 'nobody'; there are:"),
         (["slow", "--version", "9"], 2, "9"),
         (["slow", "--with", "nsight"], 4, "nsight-systems-cli"),
-        (["slow", "--with", "vtune"], 4, "vtune -collect hotspots -target-pid"),
+        (
+            ["slow", "--with", "vtune"],
+            4,
+            "vtune -collect hotspots -result-dir vtune-result -- headrace profile slow",
+        ),
     ],
 )
 def test_what_cannot_be_is_one_clear_line_and_a_status(

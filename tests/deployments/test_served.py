@@ -51,6 +51,10 @@ class Adds:
     def num_waiting_rows(self) -> int:
         return 0
 
+    @property
+    def queue_fill(self) -> float:
+        return 0.0
+
     def usual_s(self) -> float:
         return 0.0
 

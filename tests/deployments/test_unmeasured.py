@@ -39,6 +39,9 @@ def test_requests_are_answered_and_figures_refused_with_the_reason(server: Serve
     assert [reply.status for reply in load.replies] == [200, 200]
     with pytest.raises(NotFound, match="monitoring: false"):
         get(server.url, "/v2/figures")
+    for path in ("/dashboard", "/dashboard/events"):
+        with pytest.raises(NotFound, match="no live page: the configuration says monitoring: false"):
+            get(server.url, path)
 
 
 def test_status_tells_the_rest_and_finds_nothing_wrong(server: Server) -> None:

@@ -101,6 +101,7 @@ async def test_without_figures_there_is_no_news_until_they_are_back() -> None:
     counter.is_there = False
     viewers = Viewers(counter, every_s=EVERY_S, quiet_s=4 * EVERY_S)
     async with watching(viewers) as events:
+        assert await anext(events) == b'event: problem\ndata: "no figures"\n\n'  # told once
         assert await anext(events) == b": nothing new\n\n"
         counter.is_there = True
         while not (event := await anext(events)).startswith(b"data: "):

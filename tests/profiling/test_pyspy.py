@@ -72,10 +72,17 @@ def test_without_the_right_to_trace_it_says_which_and_how_to_give_it(
     refuses.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     engine = load(publish_all(tmp_path / "models").open("double", "1"), 1)
-    tool = pyspy.PySpyTool(is_live=False)
-    with pytest.raises(ToolFailed, match=r"Permission Denied.*SYS_PTRACE.*record --pid"):
-        tool.begin(engine, 1.0)
-    assert tool.end().files == {}
+    alone = pyspy.PySpyTool(is_live=False)
+    with pytest.raises(
+        ToolFailed, match=r"Permission Denied.*SYS_PTRACE.*as root the command that profiles it"
+    ):
+        alone.begin(engine, 1.0)
+    assert alone.end().files == {}
+    live = pyspy.PySpyTool(is_live=True)
+    by_hand = r"py-spy record --pid \d+ --duration 7 .* --output py-spy.svg$"  # into the folder one is in
+    with pytest.raises(ToolFailed, match=by_hand):
+        live.begin(engine, 7.0)
+    assert live.end().files == {}
 
 
 def test_without_py_spy_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,7 @@ def test_without_nsys_it_says_how_to_get_it_and_what_to_run() -> None:
     assert "nsys cannot attach to a process that runs already" in told
     assert "nsys launch --session-new=headrace --trace=cuda,nvtx,osrt headrace serve CONFIG" in told
     assert "ncu --target-processes all --nvtx --nvtx-include 'headrace@engine/'" in told
-    assert "headrace profile minilm --version 2 --repository models --with nsight" in told
+    assert "headrace profile minilm --version 2 --repository REPOSITORY --with nsight" in told
 
 
 def test_a_deployment_under_nsys_is_collected_for_as_long_as_the_profile(
@@ -98,6 +98,23 @@ def test_without_vtune_it_says_how_to_get_it_and_the_command_with_this_process()
     assert "apt-get install intel-oneapi-vtune" in told
     assert f"vtune -collect hotspots -target-pid {os.getpid()} -duration 7 -result-dir" in told
     assert "INTEL_LIBITTNOTIFY64" in told
+    with pytest.raises(ToolFailed) as caught:
+        vtune.VtuneTool(7.0, "headrace profile minilm")
+    told = str(caught.value)
+    assert "vtune -collect hotspots -result-dir vtune-result -- headrace profile minilm\n" in told
+    assert "-target-pid" not in told  # of a process that has ended by then
+
+
+def test_a_process_that_vtune_has_started_only_marks_its_ranges(
+    monkeypatch: pytest.MonkeyPatch, engine: Engine
+) -> None:
+    monkeypatch.setenv("INTEL_LIBITTNOTIFY64", "/nowhere.so")
+    tool = vtune.VtuneTool(7.0, "headrace profile minilm")
+    assert tool.begin(engine, 7.0) is engine
+    assert not tool.is_enough()
+    raw = tool.end()
+    assert "writes its result by itself" in raw.notes[0]
+    assert not vtune.found(raw).view
 
 
 def test_vtune_is_attached_to_this_process_and_its_result_comes_back(
@@ -107,7 +124,9 @@ def test_vtune_is_attached_to_this_process_and_its_result_comes_back(
     tool = vtune.VtuneTool(3.0)
     assert tool.begin(engine, 3.0) is engine
     raw = tool.end()
-    assert log.read_text().startswith(f"-collect hotspots -target-pid {os.getpid()} -duration 3 ")
+    assert log.read_text().startswith(
+        f"-collect hotspots -target-pid {os.getpid()} -duration 38 "
+    )  # and is ended by us
     with tarfile.open(fileobj=BytesIO(raw.files[vtune.PACKED])) as archive:
         assert "vtune/data" in archive.getnames()
     assert "libittnotify_collector" in raw.notes[0]

@@ -84,4 +84,4 @@ def test_what_a_killed_publisher_has_left_is_found_once_it_is_old(tmp_path: Path
     os.utime(left, (now - 7200, now - 7200))
     (found,) = repository.leftovers(tmp_path, now)
     assert found.state == "warn"
-    assert f"rm -r {left}" in found.advice
+    assert f"rm -r -- {left}" in found.advice
