@@ -1,5 +1,5 @@
-"""The NVIDIA driver and its GPUs, looked at from a process of its own: a driver that fails may take the process
-with it, and one that works leaves its state behind.
+"""The NVIDIA driver and its GPUs, looked at from a process of its own: a driver that fails may take the
+process with it, and one that works leaves its state behind.
 
     python -m engines.driver        JSON: the driver's CUDA release and the GPUs, or why there are none
 """
@@ -77,9 +77,8 @@ def _look() -> dict[str, Any]:
     try:
         cuda = ctypes.CDLL(_LIBRARY)
     except OSError:
-        return {
-            "why": f"there is no NVIDIA driver ({_LIBRARY} is not found); in a container, start it with its GPUs"
-        }
+        missing = f"there is no NVIDIA driver ({_LIBRARY} is not found)"
+        return {"why": f"{missing}; in a container, start it with its GPUs"}
     if status := cuda.cuInit(0):
         return {"why": f"the driver has none for this process (cuInit: {status}); see CUDA_VISIBLE_DEVICES"}
     version, count = ctypes.c_int(), ctypes.c_int()

@@ -1,4 +1,5 @@
-"""Several batches in flight on one thread: while one computes, the next is uploaded and the one before comes back.
+"""Several batches in flight on one thread: while one computes, the next is uploaded and the one before comes
+back.
 
 Whatever belongs to a GPU is made, used and freed on one thread, since its context is that thread's.
 """
@@ -33,8 +34,8 @@ class Work(Protocol[R_co]):
 class InFlight(Generic[R]):
     """Works in their order, at most `depth` of them started and not finished.
 
-    `begin` and `end` are called on the thread, before its first work and after its last one. A work that fails
-    fails alone. Leaving it by `close` finishes what was submitted.
+    `begin` and `end` are called on the thread, before its first work and after its last one. A work that
+    fails fails alone. `close` finishes what was submitted.
     """
 
     def __init__(self, depth: int, begin: Callable[[], None], end: Callable[[], None]) -> None:

@@ -1,7 +1,7 @@
 """Built plans, kept by what they were built of and for.
 
-A plan is a program that a library runs unchecked. So it is taken from a folder that nobody else may write into,
-and only with the digest that was noted when it was built; anything else is as if it were not there.
+A plan is a program that a library runs unchecked. So it is taken from a folder that nobody else may write
+into, and only with the digest that was noted when it was built; anything else is as if it were not there.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ class Plans:
         found = self._folder.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & _PRIVATE:
             raise ConfigRejected(
-                "the folder of built plans must belong to who runs the server, and to nobody else (mode 0700): "
-                "plans are run unchecked. Mend its mode, or name another folder"
+                "the folder of built plans must belong to who runs the server, and to nobody else (mode "
+                "0700): plans are run unchecked. Mend its mode, or name another folder"
             )
 
     def _read(self, name: str, limit: int | None) -> bytes | None:
@@ -121,7 +121,7 @@ class Plans:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(path, self._folder / name)
+            Path(path).replace(self._folder / name)
         except BaseException:
             Path(path).unlink(missing_ok=True)
             raise

@@ -1,4 +1,4 @@
-"""Optimization profiles: the ranges of shapes that a TensorRT plan is built for, and the one for a batch (pure)."""
+"""Optimization profiles: the ranges of shapes that a TensorRT plan is built for, and the one for a batch."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _SHORTEST = 16
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One range: the smallest sizes of the variable dimensions, the usual ones, which the plan is fastest for,
-    and the largest."""
+    """One range: the smallest sizes of the variable dimensions, the usual ones, which the plan is fastest
+    for, and the largest."""
 
     smallest: Sizes
     usual: Sizes
@@ -93,8 +93,8 @@ def _largest(signature: Signature, top: Sizes, dim: str) -> int:
     size = top.get(dim, signature.limits.get(dim))
     if size is None:
         raise ConfigRejected(
-            f"dimension {dim!r} has no largest size, and a plan needs one: publish the model with a limit for "
-            f"it, or give buckets that name it"
+            f"dimension {dim!r} has no largest size, and a plan needs one: publish the model with a limit "
+            f"for it, or give buckets that name it"
         )
     return size
 

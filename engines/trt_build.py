@@ -101,8 +101,8 @@ def _parse(library: Library, parser: Any, graph: bytes) -> None:
     told = list(dict.fromkeys(_in_words(error) for error in errors))
     more = f", and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
     raise ArtifactRejected(
-        f"{library.in_words} cannot take the graph: {'; '.join(told[:_MOST_TOLD])}{more}. Replace these nodes, "
-        "or leave the model on onnxruntime"
+        f"{library.in_words} cannot take the graph: {'; '.join(told[:_MOST_TOLD])}{more}. Replace these "
+        "nodes, or leave the model on onnxruntime"
     )
 
 

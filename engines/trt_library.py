@@ -1,6 +1,7 @@
 """Which TensorRT is here: `tensorrt` (10 and 11), or `tensorrt_rtx`, whose names are the same.
 
-RTX builds plans without a GPU, for several architectures at once; TensorRT builds for the GPU that it runs on.
+RTX builds plans without a GPU, for several architectures at once; TensorRT builds for the GPU that it runs
+on.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def has_driver() -> bool:
 
 @pytest.mark.skipif(has_driver(), reason="there is a driver here")
 def test_without_a_driver_it_says_so_and_what_to_do() -> None:
-    with pytest.raises(EngineUnavailable, match="no NVIDIA driver .*in a container, start it with its GPUs"):
+    with pytest.raises(EngineUnavailable, match=r"no NVIDIA driver .*in a container, start it with its GPUs"):
         find_driver()
 
 
