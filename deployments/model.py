@@ -68,7 +68,9 @@ class ModelHost:
 
     async def start(self) -> None:
         """Load the engine and warm it up, both on the engine's own thread."""
-        self._engine: Engine = await self._threads.call(load, self.artifact, self.setup.threads)
+        self._engine: Engine = await self._threads.call(
+            load, self.artifact, self.setup.threads, self._batching.permits
+        )
         service = await self._threads.call(known_times, self._engine, self.artifact, self.setup)
         self._lanes = [self._lane(permit) for permit in range(self._batching.permits)]
         self._batcher = Batcher(

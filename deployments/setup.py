@@ -1,4 +1,5 @@
-"""How many instances a model runs in, with how many threads each, and how they batch (pure)."""
+"""How many instances a model runs in, how many batches each runs at a time and with how many threads, and
+how they batch (pure)."""
 
 from __future__ import annotations
 
@@ -19,15 +20,16 @@ class Setup:
     """Every value that one version runs with, and where each came from."""
 
     instances: int  # the most, where their number follows the work
-    threads: int  # of each engine
+    threads: int  # of each batch
     batching: BatchingConfig  # of each instance: its grouping is decided, max_queue is its own share
     origins: Mapping[str, str]
     note: str = ""  # why a tuned set-up was not taken
     fewest: int | None = None  # where their number follows the work
+    cores: int = 1  # that an instance computes on
 
     def told(self) -> dict[str, Any]:
         """As plain data, for `headrace status --json`."""
-        keys = {"grouping", "max_batch", "max_padding", "buckets"}
+        keys = {"grouping", "max_batch", "max_padding", "buckets", "permits"}
         batching = self.batching.model_dump(include=keys)
         told = asdict(self) | batching
         del told["batching"]
@@ -48,7 +50,7 @@ def setup_of(model: ModelConfig, manifest: Manifest, instances: int, cores: int)
     given = set(model.batching.model_fields_set)
     if model.batching.grouping == "auto":
         given.discard("grouping")
-    origins = {"threads": DEFAULT, "grouping": DEFAULT, "max_batch": DEFAULT, "max_padding": DEFAULT}
+    origins = dict.fromkeys(("threads", "permits", "grouping", "max_batch", "max_padding"), DEFAULT)
     changes: dict[str, Any] = {"max_queue": queue_share(model, instances)}
 
     threads = model.threads
@@ -56,6 +58,11 @@ def setup_of(model: ModelConfig, manifest: Manifest, instances: int, cores: int)
         origins["threads"] = GIVEN
     elif tuned and tuned.instances == instances:  # another number of them shares the cores otherwise
         threads, origins["threads"] = tuned.threads, TUNED
+
+    if "permits" in given:
+        origins["permits"] = GIVEN
+    elif tuned and origins["threads"] == TUNED:  # the two divide an instance's cores
+        changes["permits"], origins["permits"] = tuned.permits, TUNED
 
     for key in ("max_batch", "max_padding"):
         if key in given:
@@ -78,7 +85,8 @@ def setup_of(model: ModelConfig, manifest: Manifest, instances: int, cores: int)
         changes |= _learned(manifest, tuned)
     batching = model.batching.model_copy(update=changes)
     fewest = model.autoscaling.min_replicas if model.autoscaling else None
-    return Setup(instances, threads, batching, origins, note, fewest)
+    cores = model.model_copy(update={"threads": threads, "batching": batching}).cores
+    return Setup(instances, threads, batching, origins, note, fewest, cores)
 
 
 def queue_share(model: ModelConfig, holders: int) -> int:
@@ -129,7 +137,8 @@ def in_words(setup: Setup | Mapping[str, Any]) -> str:
     told = setup.told() if isinstance(setup, Setup) else setup
     threads = f"{told['threads']} thread{'s' if told['threads'] > 1 else ''}"
     count = told["instances"] if told["fewest"] is None else f"{told['fewest']} to {told['instances']}"
-    how = f"{count} x {threads}, grouping {told['grouping']}, batches of up to {told['max_batch']}"
+    streams = f"{told['permits']} batches at a time x " if told["permits"] > 1 else ""
+    how = f"{count} x {streams}{threads}, grouping {told['grouping']}, batches of up to {told['max_batch']}"
     if told["grouping"] == "nearest":
         how += f", padding up to {told['max_padding']:.0%}"
     if told["grouping"] == "buckets":
@@ -138,7 +147,10 @@ def in_words(setup: Setup | Mapping[str, Any]) -> str:
     kinds = {GIVEN: "given", TUNED: "as tuned", MEASURED: "by its latencies", DEFAULT: "by default"}
     by_origin: dict[str, list[str]] = {}
     for key, origin in told["origins"].items():
-        if key != "max_padding" or told["grouping"] == "nearest":
+        is_told = told["grouping"] == "nearest" if key == "max_padding" else True
+        if key == "permits":
+            is_told = told["permits"] > 1
+        if is_told:
             by_origin.setdefault(kinds[origin], []).append(key)
     where = "; ".join(f"{kind}: {', '.join(keys)}" for kind, keys in by_origin.items())
     if len(by_origin) == 1:

@@ -16,8 +16,9 @@ _log = logging.getLogger(__name__)
 REQUIREMENTS = {"onnxruntime": "'onnxruntime>=1.32,<2'", "openvino": "openvino"}
 
 
-def load(artifact: Artifact, threads: int) -> Engine:
-    """The engine that the manifest names, ready to run with `threads` threads.
+def load(artifact: Artifact, threads: int, streams: int = 1) -> Engine:
+    """The engine that the manifest names, ready to run `streams` batches at a time, each with `threads`
+    threads.
 
     EngineUnavailable says why it cannot be had and what to install; ArtifactRejected when the
     library cannot load the graph.
@@ -25,9 +26,9 @@ def load(artifact: Artifact, threads: int) -> Engine:
     _warn_of_missing_flags(artifact)
     match engine := artifact.manifest.engine:
         case "onnxruntime":
-            return _load_ort(artifact, threads)
+            return _load_ort(artifact, threads, streams)
         case "openvino":
-            return _load_openvino(artifact, threads)
+            return _load_openvino(artifact, threads, streams)
         case "python":
             return PythonEngine(artifact)
         case _:
@@ -38,24 +39,24 @@ def load(artifact: Artifact, threads: int) -> Engine:
             )
 
 
-def _load_ort(artifact: Artifact, threads: int) -> Engine:
+def _load_ort(artifact: Artifact, threads: int, streams: int) -> Engine:
     try:
         import onnxruntime  # noqa: F401  whether it can be imported is the question
     except ImportError as err:
         raise _unavailable("onnxruntime", err) from err
     from engines.ort import OrtEngine
 
-    return OrtEngine(artifact, threads)
+    return OrtEngine(artifact, threads, streams)
 
 
-def _load_openvino(artifact: Artifact, threads: int) -> Engine:
+def _load_openvino(artifact: Artifact, threads: int, streams: int) -> Engine:
     from engines.openvino import OpenVinoEngine, import_openvino
 
     try:
         import_openvino()
     except ImportError as err:
         raise _unavailable("openvino", err) from err
-    return OpenVinoEngine(artifact, threads)
+    return OpenVinoEngine(artifact, threads, streams)
 
 
 def _unavailable(engine: str, err: ImportError) -> EngineUnavailable:

@@ -41,17 +41,20 @@ _ERRORS_ONLY = 3  # log severity
 
 
 class OrtEngine:
-    """A model in ONNX Runtime, computed by `threads` threads of its own. With `profile_to` it notes the time
-    of each node, for a file whose path begins so."""
+    """A model in ONNX Runtime: `streams` batches at a time, each computed by `threads` threads. They share
+    one session, so weights and what is packed of them are there once. With `profile_to` it notes the time of
+    each node, for a file whose path begins so."""
 
-    def __init__(self, artifact: Artifact, threads: int, profile_to: Path | None = None) -> None:
+    def __init__(
+        self, artifact: Artifact, threads: int, streams: int = 1, profile_to: Path | None = None
+    ) -> None:
         import onnxruntime
 
         manifest = artifact.manifest
         self._signature = manifest.signature
         self._warm_up = manifest.warm_up
         self._rejected = onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument
-        self._session: onnxruntime.InferenceSession | None = _session(artifact, threads, profile_to)
+        self._session: onnxruntime.InferenceSession | None = _session(artifact, threads, streams, profile_to)
         self._has_bf16 = has_bf16(self._signature)
 
     @property
@@ -90,7 +93,9 @@ class OrtEngine:
         self._session = None
 
 
-def _session(artifact: Artifact, threads: int, profile_to: Path | None) -> onnxruntime.InferenceSession:
+def _session(
+    artifact: Artifact, threads: int, streams: int, profile_to: Path | None
+) -> onnxruntime.InferenceSession:
     """A session made of verified bytes only: neither graph nor weights are read by path again."""
     import onnxruntime
 
@@ -102,7 +107,7 @@ def _session(artifact: Artifact, threads: int, profile_to: Path | None) -> onnxr
         )
     graph = artifact.read(manifest.graph)
     weights = sorted(external_files(graph, manifest.graph_files().keys()))
-    options = _options(artifact, threads)
+    options = _options(artifact, threads, streams)
     if profile_to is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile_to)
@@ -127,12 +132,13 @@ def _session(artifact: Artifact, threads: int, profile_to: Path | None) -> onnxr
     return session
 
 
-def _options(artifact: Artifact, threads: int) -> onnxruntime.SessionOptions:
+def _options(artifact: Artifact, threads: int, streams: int) -> onnxruntime.SessionOptions:
     import onnxruntime
 
     wanted = artifact.manifest.session
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    # Each caller computes, too; with one thread each there is no pool, and batches share nothing.
+    options.intra_op_num_threads = streams * (threads - 1) + 1
     options.inter_op_num_threads = 1
     # Spinning threads of one replica take the cores of the next: medians up to 3.5x slower.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
