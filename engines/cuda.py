@@ -36,6 +36,7 @@ class CudaGpu:
         if self._context is not None:
             self._context.pop()
             self._context.detach()
+            self._graphs.cuCtxPopCurrent()  # pycuda makes a primary context current again to release it
             self._context = None
 
     def free_bytes(self) -> int:

@@ -219,6 +219,6 @@ def _check_room(kernel: Kernel, slots_bytes: int, gpu: Gpu, budget_bytes: int | 
         whose = "free" if most == free else "this engine's share"
         raise EngineUnavailable(
             f"the model needs {needed / _MIB:.0f} MiB of the GPU's memory, and {most / _MIB:.0f} are "
-            f"{whose}; take smaller batches (max_batch) or buckets, fewer models on this GPU (num_gpus), or a "
-            "larger one"
+            f"{whose}; take smaller batches (max_batch) or buckets, fewer models on this GPU (num_gpus), or "
+            "a larger one"
         )

@@ -94,6 +94,7 @@ class Slot:
             if graph is not None:
                 graph.free()
         self._graphs.clear()
+        del self.uploaded, self.computed, self.downloaded  # the last who hold on to these
         self._held.close()
 
 

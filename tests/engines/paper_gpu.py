@@ -1,13 +1,15 @@
 """A GPU on paper, for whoever has none: memory is numpy's, and the streams' work is done in any order that
-their events allow, drawn at random. What is used before it is there, or overwritten too early, comes out wrong.
+their events allow, drawn at random. What is used before it is there, or overwritten too early, is wrong.
 """
 
 from __future__ import annotations
 
+import gc
 import random
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from weakref import WeakSet
 
 import numpy as np
 
@@ -43,6 +45,7 @@ class PaperPinned:
 class PaperEvent:
     def __init__(self, gpu: PaperGpu) -> None:
         self.gpu = gpu
+        gpu.events.add(self)
         self.recorded = 0
         self.done = 0
         self.failed = 0
@@ -155,6 +158,7 @@ class PaperGpu:
         self.pinned: list[PaperPinned] = []
         self.streams: list[PaperStream] = []
         self.graphs: list[PaperGraph] = []
+        self.events: WeakSet[PaperEvent] = WeakSet()
         self.launched = 0
         self.captures = True
         self.thread: threading.Thread | None = None
@@ -173,7 +177,9 @@ class PaperGpu:
         assert threading.current_thread() is self.thread
 
     def is_empty(self) -> bool:
-        return not (self.memory or self.pinned or self.graphs or self.streams) and self.thread is None
+        gc.collect()  # what only a failure's frames hold
+        held = self.memory or self.pinned or self.graphs or self.streams or self.events
+        return not held and self.thread is None
 
     def owns(self, host: Array) -> bool:
         return any(np.shares_memory(host, pinned.array) for pinned in self.pinned)
