@@ -27,17 +27,21 @@ class Kernel(Protocol):
     """What computes a batch that lies in the GPU's memory. It is called on the GPU's thread only."""
 
     @property
-    def inputs(self) -> Sequence[Place]: ...
-
-    @property
-    def outputs(self) -> Sequence[Place]: ...
-
-    @property
     def num_bytes(self) -> int:
-        """Of the GPU's memory that `open` will take; 0 when it cannot be known."""
+        """Of the GPU's memory that `open` will take at least."""
         ...
 
     def open(self, gpu: Gpu) -> None: ...
+
+    @property
+    def inputs(self) -> Sequence[Place]:
+        """Once it is open."""
+        ...
+
+    @property
+    def outputs(self) -> Sequence[Place]:
+        """Likewise."""
+        ...
 
     def place(self, shapes: Shapes) -> Shapes:
         """The shapes of the outputs for inputs of these shapes, which the next `enqueue` will have.
@@ -106,13 +110,17 @@ class _Lanes:
         self._gpu = gpu
         self._kernel = kernel
         self._uses_graphs = uses_graphs
-        places = [*kernel.inputs, *kernel.outputs]
         with ExitStack() as undo:
             gpu.open()
             undo.callback(gpu.close)
-            _check_room(kernel, depth * sum(place.num_bytes for place in places), gpu, budget_bytes)
+            room = gpu.free_bytes()
+            share = room if budget_bytes is None else min(room, budget_bytes)
+            _check_room(kernel.num_bytes, share, share < room)
             undo.callback(kernel.close)
             kernel.open(gpu)
+            taken = room - gpu.free_bytes()
+            places = [*kernel.inputs, *kernel.outputs]
+            _check_room(taken + depth * sum(place.num_bytes for place in places), share, share < room)
             self._upload, self._compute, self._download = (gpu.stream() for _ in range(3))
             undo.callback(self._forget_streams)
             self._slots: list[Slot] = []
@@ -211,14 +219,12 @@ class _Batch:
         return self._lanes.end(self._slot, self._shapes)
 
 
-def _check_room(kernel: Kernel, slots_bytes: int, gpu: Gpu, budget_bytes: int | None) -> None:
+def _check_room(needed: int, share: int, is_limited: bool) -> None:
     """EngineUnavailable with the numbers when the GPU lacks what the engine is known to take."""
-    needed, free = slots_bytes + kernel.num_bytes, gpu.free_bytes()
-    most = free if budget_bytes is None else min(free, budget_bytes)
-    if needed > most:
-        whose = "free" if most == free else "this engine's share"
+    if needed > share:
+        whose = "this engine's share" if is_limited else "free"
         raise EngineUnavailable(
-            f"the model needs {needed / _MIB:.0f} MiB of the GPU's memory, and {most / _MIB:.0f} are "
-            f"{whose}; take smaller batches (max_batch) or buckets, fewer models on this GPU (num_gpus), or "
-            "a larger one"
+            f"the model needs {needed / _MIB:.0f} MiB of the GPU's memory, and {share / _MIB:.0f} are "
+            f"{whose}; take smaller batches (max_batch) or buckets, fewer models on this GPU (num_gpus), or a "
+            "larger one"
         )

@@ -4,7 +4,6 @@ their events allow, drawn at random. What is used before it is there, or overwri
 
 from __future__ import annotations
 
-import gc
 import random
 import threading
 from collections import deque
@@ -177,7 +176,6 @@ class PaperGpu:
         assert threading.current_thread() is self.thread
 
     def is_empty(self) -> bool:
-        gc.collect()  # what only a failure's frames hold
         held = self.memory or self.pinned or self.graphs or self.streams or self.events
         return not held and self.thread is None
 
