@@ -68,13 +68,22 @@ class ModelHost:
 
     async def start(self) -> None:
         """Load the engine and warm it up, both on the engine's own thread."""
-        self._engine: Engine = await self._threads.call(
-            load, self.artifact, self.setup.threads, self._batching.permits
-        )
+        self._engine: Engine = await self._threads.call(self._load)
         service = await self._threads.call(known_times, self._engine, self.artifact, self.setup)
         self._lanes = [self._lane(permit) for permit in range(self._batching.permits)]
         self._batcher = Batcher(
             self.signature, self._run_group, self._batching, service, self._observe, self._run_now
+        )
+
+    def _load(self) -> Engine:
+        batching = self._batching
+        return load(
+            self.artifact,
+            self.setup.threads,
+            batching.permits,
+            max_batch=batching.max_batch,
+            buckets=batching.buckets if batching.grouping == "buckets" else (),
+            gpu_share=self.setup.gpu_share,
         )
 
     async def infer(

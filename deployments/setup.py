@@ -13,6 +13,8 @@ from headrace.config import BatchingConfig, Config, ModelConfig
 from headrace.errors import ConfigRejected
 
 GIVEN, TUNED, MEASURED, DEFAULT = "configuration", "tuned", "latencies", "default"  # where a value came from
+# Engines that need a GPU, and how many batches they run at a time: one computes while others are copied.
+_ON_GPUS = {"tensorrt": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class Setup:
     note: str = ""  # why a tuned set-up was not taken
     fewest: int | None = None  # where their number follows the work
     cores: int = 1  # that an instance computes on
+    gpu_share: float = 1.0  # of a GPU's memory, that an instance may take
 
     def told(self) -> dict[str, Any]:
         """As plain data, for `headrace status --json`."""
@@ -39,8 +42,14 @@ class Setup:
 def setup_of(model: ModelConfig, manifest: Manifest, instances: int, cores: int) -> Setup:
     """What the configuration gives; else what was tuned on a machine with as many cores; else the defaults.
 
-    ConfigRejected when buckets are asked for and there are none, or when it is code that may not run.
+    ConfigRejected when buckets are asked for and there are none, when it is code that may not run, or when
+    it needs a GPU and has none.
     """
+    if manifest.engine in _ON_GPUS and not model.num_gpus:
+        raise ConfigRejected(
+            f"model {manifest.name!r} runs in {manifest.engine}, on a GPU: give it placement: replicas and "
+            f"num_gpus, 1 or a part of one, or publish a version for onnxruntime"
+        )
     if manifest.engine == "python" and not model.run_code:
         raise ConfigRejected(
             f"model {manifest.name!r} is Python code, which runs in the server: set run_code: true for it "
@@ -63,6 +72,8 @@ def setup_of(model: ModelConfig, manifest: Manifest, instances: int, cores: int)
         origins["permits"] = GIVEN
     elif tuned and origins["threads"] == TUNED:  # the two divide an instance's cores
         changes["permits"], origins["permits"] = tuned.permits, TUNED
+    elif manifest.engine in _ON_GPUS:
+        changes["permits"] = _ON_GPUS[manifest.engine]
 
     for key in ("max_batch", "max_padding"):
         if key in given:
@@ -86,7 +97,8 @@ def setup_of(model: ModelConfig, manifest: Manifest, instances: int, cores: int)
     batching = model.batching.model_copy(update=changes)
     fewest = model.autoscaling.min_replicas if model.autoscaling else None
     cores = model.model_copy(update={"threads": threads, "batching": batching}).cores
-    return Setup(instances, threads, batching, origins, note, fewest, cores)
+    share = min(1.0, model.num_gpus) or 1.0
+    return Setup(instances, threads, batching, origins, note, fewest, cores, share)
 
 
 def queue_share(model: ModelConfig, holders: int) -> int:

@@ -225,6 +225,6 @@ def _check_room(needed: int, share: int, is_limited: bool) -> None:
         whose = "this engine's share" if is_limited else "free"
         raise EngineUnavailable(
             f"the model needs {needed / _MIB:.0f} MiB of the GPU's memory, and {share / _MIB:.0f} are "
-            f"{whose}; take smaller batches (max_batch) or buckets, fewer models on this GPU (num_gpus), or a "
-            "larger one"
+            f"{whose}; take smaller batches (max_batch) or buckets, fewer models on this GPU (num_gpus), or "
+            "a larger one"
         )

@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from engines.artifact import Artifact
 from engines.base import Engine
 from engines.cpu import cpu_flags
+from engines.profiles import Sizes
 from engines.python import PythonEngine
 from headrace.errors import EngineUnavailable
 
 _log = logging.getLogger(__name__)
 
 # What to install for each engine.
-REQUIREMENTS = {"onnxruntime": "'onnxruntime>=1.32,<2'", "openvino": "openvino"}
+REQUIREMENTS = {
+    "onnxruntime": "'onnxruntime>=1.32,<2'",
+    "openvino": "openvino",
+    "tensorrt": "'headrace[gpu]' or 'headrace[rtx]'",
+}
 
 
-def load(artifact: Artifact, threads: int, streams: int = 1) -> Engine:
+def load(
+    artifact: Artifact,
+    threads: int,
+    streams: int = 1,
+    *,
+    max_batch: int | None = None,
+    buckets: Sequence[Sizes] = (),
+    gpu_share: float = 1.0,
+) -> Engine:
     """The engine that the manifest names, ready to run `streams` batches at a time, each with `threads`
     threads.
+
+    For engines that are built for certain shapes, `max_batch` is the most rows that a batch will have, and
+    `buckets` are the sizes that it is padded to, if they are known. `gpu_share` is the part of the GPU's
+    memory that it may take.
 
     EngineUnavailable says why it cannot be had and what to install; ArtifactRejected when the
     library cannot load the graph.
@@ -29,6 +47,10 @@ def load(artifact: Artifact, threads: int, streams: int = 1) -> Engine:
             return _load_ort(artifact, threads, streams)
         case "openvino":
             return _load_openvino(artifact, threads, streams)
+        case "tensorrt":
+            from engines.tensorrt import MAX_BATCH, TensorRtEngine
+
+            return TensorRtEngine(artifact, max_batch or MAX_BATCH, buckets, gpu_share=gpu_share)
         case "python":
             return PythonEngine(artifact)
         case _:

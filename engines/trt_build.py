@@ -3,12 +3,11 @@ pairs of QuantizeLinear and DequantizeLinear."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from engines.profiles import Profile
-from engines.trt_library import TENSORRT, Library
+from engines.trt_library import TENSORRT, Library, log_of
 from headrace.errors import ArtifactRejected, EngineFailed, HeadraceError
 from headrace.tensors import Signature
 
@@ -64,7 +63,7 @@ def build(
     says of a build that failed; CancelledError when the watcher ends it.
     """
     trt = library.module
-    log = _log_of(trt)
+    log = log_of(trt)
     builder = trt.Builder(log)
     network = builder.create_network(_flags(trt))
     _parse(library, trt.OnnxParser(network, log), graph)
@@ -142,29 +141,6 @@ def _add_profile(
         found.set_shape(name, *profile.shapes(specs[name]))
     if config.add_optimization_profile(found) < 0:
         raise EngineFailed(f"{library.in_words} does not take the profile {profile.in_words()}")
-
-
-def _log_of(trt: Any) -> Any:
-    class Log(trt.ILogger):  # type: ignore[misc]  # of a module that is found at run time
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.warnings: list[str] = []
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity == trt.ILogger.Severity.WARNING:
-                self.warnings.append(message)
-            elif severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-                self.errors.append(message)
-
-        def why(self) -> str:
-            return "; ".join(_last(self.errors)) or "it does not say why"
-
-    return Log()
-
-
-def _last(lines: Sequence[str]) -> list[str]:
-    return [" ".join(line.split()) for line in lines[-_MOST_TOLD:]]
 
 
 def _monitor_of(trt: Any, watcher: Watcher) -> Any:

@@ -7,6 +7,7 @@ on.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from headrace.errors import EngineUnavailable
 
 TENSORRT, RTX = "tensorrt", "tensorrt_rtx"
+_MOST_TOLD = 5  # errors
 INSTALL = {TENSORRT: "pip install 'headrace[gpu]'", RTX: "pip install 'headrace[rtx]'"}
 
 
@@ -60,6 +62,31 @@ def find(*names: str) -> Library:
             why.append(f"{name}: {type(err).__name__}: {err}")
     how = " or ".join(INSTALL[name] for name in wanted)
     raise EngineUnavailable(f"engine 'tensorrt' unavailable ({'; '.join(why)}); install it: {how}")
+
+
+def log_of(trt: Any) -> Any:
+    """Of TensorRT's type: keeps what it is told, instead of printing it; `why()` is the latest errors."""
+
+    class Log(trt.ILogger):  # type: ignore[misc]  # of a module that is found at run time
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.warnings: list[str] = []
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity == trt.ILogger.Severity.WARNING:
+                self.warnings.append(message)
+            elif severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                self.errors.append(message)
+
+        def why(self) -> str:
+            return "; ".join(_last(self.errors)) or "it does not say why"
+
+    return Log()
+
+
+def _last(lines: Sequence[str]) -> list[str]:
+    return [" ".join(line.split()) for line in lines[-_MOST_TOLD:]]
 
 
 def _dotted(name: str) -> str:

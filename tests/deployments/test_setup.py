@@ -164,6 +164,19 @@ def test_code_runs_only_where_that_is_said() -> None:
     assert setup_of(model(run_code=True), code, 2, CORES).threads == 1
 
 
+def test_a_model_for_a_gpu_is_not_served_without_one() -> None:
+    on_gpu = manifest().model_copy(update={"engine": "tensorrt"})
+    with pytest.raises(
+        ConfigRejected, match="'text' runs in tensorrt, on a GPU: give it placement: replicas"
+    ):
+        setup_of(model(), on_gpu, 2, CORES)
+    setup = setup_of(model(placement="replicas", num_gpus=0.25), on_gpu, 1, CORES)
+    assert (setup.batching.permits, setup.gpu_share, setup.cores) == (2, 0.25, 1)
+    given = model(placement="replicas", num_gpus=2, batching={"permits": 3})
+    assert setup_of(given, on_gpu, 1, CORES).batching.permits == 3
+    assert setup_of(given, on_gpu, 1, CORES).gpu_share == 1.0
+
+
 def test_a_number_that_follows_the_work_is_told_with_its_bounds() -> None:
     entry = parse_config(
         {"models": {"text": {"placement": "replicas", "autoscaling": {"min_replicas": 0, "max_replicas": 9}}}}

@@ -21,10 +21,13 @@ from tests.engines import trt_names
 Names = dict[str, dict[str, list[str]]]  # signatures, by class and attribute
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = ("engines/trt_library.py", "engines/trt_build.py")
+MODULES = ("engines/trt_library.py", "engines/trt_build.py", "engines/trt_kernel.py")
 # A binding looks this one up when it is loaded; RTX has no such thing. A name that is as good, and shorter.
 MISSING, INSTEAD = b"\0initLibNvInferPlugins\0", b"\0getPluginRegistry\0"
-RTX_ALONE = {"ComputeCapability", "num_compute_capabilities", "set_compute_capability"}
+RTX_ALONE = {
+    *("ComputeCapability", "num_compute_capabilities", "set_compute_capability"),
+    *("EngineValidity", "get_engine_validity"),
+}
 
 
 @pytest.fixture(scope="module")
