@@ -43,10 +43,14 @@ class Profile:
 def make_profiles(signature: Signature, max_batch: int, buckets: Sequence[Sizes] = ()) -> tuple[Profile, ...]:
     """One profile for each bucket, which holds what the ones before it do not, from the smallest on.
 
-    Without buckets they are halves of the largest size, as long as one dimension varies. ConfigRejected names
-    a dimension of which nothing tells how large it may be.
+    Without buckets they are halves of the largest size, as long as one dimension varies; where the batch
+    alone does, one is for single rows. ConfigRejected names a dimension of which nothing tells how large it
+    may be.
     """
     dims = _variable(signature)
+    if dims == [BATCH] and max_batch > 1:
+        one, two, most = ({BATCH: rows} for rows in (1, 2, max_batch))
+        return Profile(one, one, one), Profile(two, most, most)
     free = [dim for dim in dims if dim != BATCH]
     tops = [dict(bucket) for bucket in buckets] or _halves(signature, free)
     found: list[Profile] = []

@@ -188,6 +188,8 @@ class Flow:
         inputs = {"model": model, "statistics": statistics, "reference": base.done}
         methods = [step.method] if step.method else list(METHODS)
         how = {"per_channel": step.per_channel, "is_symmetric": engine != "onnxruntime"}
+        if engine == "tensorrt":
+            how["quantizes_bias"] = False
         reduce_ranges = [step.reduce_range] if step.reduce_range is not None else _reduce_ranges(engine)
         told = "as asked for"
         chosen: Mapping[str, Any] = {"method": methods[0], "reduce_range": reduce_ranges[0]}

@@ -34,6 +34,16 @@ def test_without_buckets_halves_of_the_largest_size_are_taken() -> None:
     assert [one.largest["length"] for one in make_profiles(short, 8)] == [20]
 
 
+def test_where_the_batch_alone_varies_single_rows_have_a_profile_of_their_own() -> None:
+    x = TensorSpec("x", "FP32", ("batch", 16))
+    fixed = Signature((x,), (x,))
+    one, more = make_profiles(fixed, 8)
+    assert (one.smallest, one.largest) == ({"batch": 1}, {"batch": 1})
+    assert (more.smallest, more.usual, more.largest) == ({"batch": 2}, {"batch": 8}, {"batch": 8})
+    assert [choose((one, more), {"batch": rows}) for rows in (1, 2, 8)] == [0, 1, 1]
+    assert len(make_profiles(fixed, 1)) == 1
+
+
 def test_ranges_of_several_dimensions_overlap_and_the_first_that_holds_is_taken() -> None:
     found = make_profiles(IMAGE, 4, [{"height": 64, "width": 32}, {"height": 32, "width": 32}])
     assert [one.largest["height"] for one in found] == [32, 64]
