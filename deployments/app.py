@@ -14,6 +14,7 @@ from ray.serve.context import _get_global_client
 from deployments.autoscale import gateways_config, replicas_config
 from deployments.declared import check_declared
 from deployments.gateway import Gateway
+from deployments.gpu_room import check_memory
 from deployments.model import ModelReplica, known_cost
 from deployments.monitor import Monitor
 from deployments.nodes import rooms
@@ -239,6 +240,7 @@ def check_size(config: Config, hint: str = "") -> None:
             keys = {"GPU": f"models.{name}.num_gpus", "CPU": f"models.{name}.threads"}
             needs.append(Need({key: amount for key, amount in amounts.items() if amount}, keys))
     refuse(needs, rooms(), hint)
+    check_memory(config, found)
 
 
 def num_cpus(config: Config) -> int:

@@ -14,7 +14,7 @@ from headrace.errors import ConfigRejected
 
 GIVEN, TUNED, MEASURED, DEFAULT = "configuration", "tuned", "latencies", "default"  # where a value came from
 # Engines that need a GPU, and how many batches they run at a time: one computes while others are copied.
-_ON_GPUS = {"tensorrt": 2}
+ON_GPUS = {"tensorrt": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def setup_of(model: ModelConfig, manifest: Manifest, instances: int, cores: int)
     ConfigRejected when buckets are asked for and there are none, when it is code that may not run, or when
     it needs a GPU and has none.
     """
-    if manifest.engine in _ON_GPUS and not model.num_gpus:
+    if manifest.engine in ON_GPUS and not model.num_gpus:
         raise ConfigRejected(
             f"model {manifest.name!r} runs in {manifest.engine}, on a GPU: give it placement: replicas and "
             f"num_gpus, 1 or a part of one, or publish a version for onnxruntime"
@@ -72,8 +72,8 @@ def setup_of(model: ModelConfig, manifest: Manifest, instances: int, cores: int)
         origins["permits"] = GIVEN
     elif tuned and origins["threads"] == TUNED:  # the two divide an instance's cores
         changes["permits"], origins["permits"] = tuned.permits, TUNED
-    elif manifest.engine in _ON_GPUS:
-        changes["permits"] = _ON_GPUS[manifest.engine]
+    elif manifest.engine in ON_GPUS:
+        changes["permits"] = ON_GPUS[manifest.engine]
 
     for key in ("max_batch", "max_padding"):
         if key in given:
