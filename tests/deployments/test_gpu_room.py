@@ -56,5 +56,5 @@ def test_the_models_of_a_configuration_are_checked_where_there_is_a_gpu(
     monkeypatch.setattr(gpu_room, "find_driver", nowhere)
     check_memory(config, setups)
     monkeypatch.setattr(gpu_room, "find_driver", lambda: Driver("13.0", (LARGE,)))
-    with pytest.raises(ConfigRejected, match="of a GPU's 16.00 GiB"):
+    with pytest.raises(ConfigRejected, match=r"of a GPU.s 16.00 GiB"):
         check_memory(config, setups)
