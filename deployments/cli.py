@@ -78,7 +78,7 @@ def optimize(
     ] = None,
     target: Annotated[
         list[str] | None,
-        typer.Option(help="onnxruntime (unless given), openvino or tensorrt; may be repeated."),
+        typer.Option(help="onnxruntime (unless given), openvino, tensorrt or aot; may be repeated."),
     ] = None,
     steps: Annotated[
         list[str] | None,

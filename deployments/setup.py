@@ -15,6 +15,7 @@ from headrace.errors import ConfigRejected
 GIVEN, TUNED, MEASURED, DEFAULT = "configuration", "tuned", "latencies", "default"  # where a value came from
 # Engines that need a GPU, and how many batches they run at a time: one computes while others are copied.
 ON_GPUS = {"tensorrt": 2}
+_CODE = {"python": "Python code", "aot": "compiled code"}  # engines whose artifacts are programs
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,10 @@ def setup_of(model: ModelConfig, manifest: Manifest, instances: int, cores: int)
             f"model {manifest.name!r} runs in {manifest.engine}, on a GPU: give it placement: replicas and "
             f"num_gpus, 1 or a part of one, or publish a version for onnxruntime"
         )
-    if manifest.engine == "python" and not model.run_code:
+    if manifest.engine in _CODE and not model.run_code:
         raise ConfigRejected(
-            f"model {manifest.name!r} is Python code, which runs in the server: set run_code: true for it "
-            "if you trust where it is from"
+            f"model {manifest.name!r} is {_CODE[manifest.engine]}, which runs in the server: set run_code: "
+            "true for it if you trust where it is from"
         )
     tuned, note = tuned_for(manifest, cores)
     given = set(model.batching.model_fields_set)

@@ -19,6 +19,7 @@ REQUIREMENTS = {
     "onnxruntime": "'onnxruntime>=1.32,<2'",
     "openvino": "openvino",
     "tensorrt": "'headrace[gpu]' or 'headrace[rtx]'",
+    "aot": "'headrace[optimize]'",
 }
 
 
@@ -51,6 +52,8 @@ def load(
             from engines.tensorrt import MAX_BATCH, TensorRtEngine
 
             return TensorRtEngine(artifact, max_batch or MAX_BATCH, buckets, gpu_share=gpu_share)
+        case "aot":
+            return _load_aot(artifact, threads)
         case "python":
             return PythonEngine(artifact)
         case _:
@@ -79,6 +82,16 @@ def _load_openvino(artifact: Artifact, threads: int, streams: int) -> Engine:
     except ImportError as err:
         raise _unavailable("openvino", err) from err
     return OpenVinoEngine(artifact, threads, streams)
+
+
+def _load_aot(artifact: Artifact, threads: int) -> Engine:
+    try:
+        import torch  # noqa: F401  whether it can be imported is the question
+    except ImportError as err:
+        raise _unavailable("aot", err) from err
+    from engines.aot import AotEngine
+
+    return AotEngine(artifact, threads)
 
 
 def _unavailable(engine: str, err: ImportError) -> EngineUnavailable:
