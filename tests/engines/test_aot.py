@@ -112,9 +112,7 @@ def test_what_compiled_code_would_not_look_at_is_refused_before(
 
 def test_a_processor_without_its_instructions_is_refused(artifact: Artifact) -> None:
     manifest = artifact.manifest.model_copy(update={"cpu_flags": ("avx1024",)})
-    with pytest.raises(
-        EngineUnavailable, match="for a CPU with avx1024, which this one lacks"
-    ):
+    with pytest.raises(EngineUnavailable, match="for a CPU with avx1024, which this one lacks"):
         load(replace(artifact, manifest=manifest), threads=1)
 
 
@@ -129,7 +127,5 @@ def test_what_is_no_package_is_refused(tmp_path: Path) -> None:
 
 def test_without_torch_it_says_what_to_install(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(
-        EngineUnavailable, match=r"'aot' unavailable: .*install with: pip install .head"
-    ):
+    with pytest.raises(EngineUnavailable, match=r"'aot' unavailable: .*install with: pip install .head"):
         load(artifact, threads=1)
