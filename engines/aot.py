@@ -68,7 +68,7 @@ class AotEngine:
             self._torch.set_num_threads(self._threads)
         try:
             given = {spec.name: self._tensor(batch[spec.name]) for spec in self._signature.inputs}
-            found = self._model(**given)
+            found = self._model(given)
         except Exception as err:
             _log.exception("compiled code failed")
             raise EngineFailed(f"the engine failed on this batch ({type(err).__name__})") from err

@@ -47,7 +47,7 @@ def compile_module(
     precision: str,
     target: Path,
 ) -> Path:
-    """`target`, a package that takes the module's inputs by name and gives its outputs in order, in the
+    """`target`, a package that takes a dict of the module's inputs and gives its outputs in order, in the
     types they have in FP32. ConfigRejected when the module cannot be exported or compiled."""
     import torch
     from torch._inductor import aoti_compile_and_package
@@ -65,7 +65,7 @@ def compile_module(
     computed = _in(module.eval(), dtype)
     try:
         with quiet(), torch.no_grad():
-            program = torch.export.export(computed, (), kwargs=given, dynamic_shapes={"inputs": shapes})
+            program = torch.export.export(computed, (given,), dynamic_shapes=(shapes,))
             aoti_compile_and_package(program, package_path=str(target), inductor_configs=dict(_SETTINGS))
     except Exception as err:
         target.unlink(missing_ok=True)
@@ -83,7 +83,7 @@ def _in(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
             super().__init__()
             self.module = module.to(dtype)
 
-        def forward(self, **inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        def forward(self, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
             cast = {
                 name: tensor.to(dtype) if tensor.is_floating_point() else tensor
                 for name, tensor in inputs.items()
