@@ -29,7 +29,7 @@ class Setup:
     note: str = ""  # why a tuned set-up was not taken
     fewest: int | None = None  # where their number follows the work
     cores: int = 1  # that an instance computes on
-    gpu_share: float = 1.0  # of a GPU's memory, that an instance may take
+    gpu_share: float = 0.0  # of a GPU, that an instance has
 
     def told(self) -> dict[str, Any]:
         """As plain data, for `headrace status --json`."""
@@ -98,7 +98,7 @@ def setup_of(model: ModelConfig, manifest: Manifest, instances: int, cores: int)
     batching = model.batching.model_copy(update=changes)
     fewest = model.autoscaling.min_replicas if model.autoscaling else None
     cores = model.model_copy(update={"threads": threads, "batching": batching}).cores
-    share = min(1.0, model.num_gpus) or 1.0
+    share = min(1.0, model.num_gpus)
     return Setup(instances, threads, batching, origins, note, fewest, cores, share)
 
 

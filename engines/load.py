@@ -30,14 +30,14 @@ def load(
     *,
     max_batch: int | None = None,
     buckets: Sequence[Sizes] = (),
-    gpu_share: float = 1.0,
+    gpu_share: float = 0.0,
 ) -> Engine:
     """The engine that the manifest names, ready to run `streams` batches at a time, each with `threads`
     threads.
 
     For engines that are built for certain shapes, `max_batch` is the most rows that a batch will have, and
-    `buckets` are the sizes that it is padded to, if they are known. `gpu_share` is the part of the GPU's
-    memory that it may take.
+    `buckets` are the sizes that it is padded to, if they are known. `gpu_share` is the part of a GPU that it
+    has, and of its memory may take.
 
     EngineUnavailable says why it cannot be had and what to install; ArtifactRejected when the
     library cannot load the graph.
@@ -45,13 +45,13 @@ def load(
     _warn_of_missing_flags(artifact)
     match engine := artifact.manifest.engine:
         case "onnxruntime":
-            return _load_ort(artifact, threads, streams)
+            return _load_ort(artifact, threads, streams, gpu_share)
         case "openvino":
             return _load_openvino(artifact, threads, streams)
         case "tensorrt":
             from engines.tensorrt import MAX_BATCH, TensorRtEngine
 
-            return TensorRtEngine(artifact, max_batch or MAX_BATCH, buckets, gpu_share=gpu_share)
+            return TensorRtEngine(artifact, max_batch or MAX_BATCH, buckets, gpu_share=gpu_share or 1.0)
         case "aot":
             return _load_aot(artifact, threads)
         case "python":
@@ -64,14 +64,14 @@ def load(
             )
 
 
-def _load_ort(artifact: Artifact, threads: int, streams: int) -> Engine:
+def _load_ort(artifact: Artifact, threads: int, streams: int, gpu_share: float) -> Engine:
     try:
         import onnxruntime  # noqa: F401  whether it can be imported is the question
     except ImportError as err:
         raise _unavailable("onnxruntime", err) from err
     from engines.ort import OrtEngine
 
-    return OrtEngine(artifact, threads, streams)
+    return OrtEngine(artifact, threads, streams, gpu_share=gpu_share)
 
 
 def _load_openvino(artifact: Artifact, threads: int, streams: int) -> Engine:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from engines.artifact import Artifact
+from engines.driver import find_driver
 from engines.examples import example_inputs
 from engines.external import external_files
 from engines.ort_bf16 import has_bf16, run_bf16
@@ -38,6 +40,7 @@ ORT_DTYPES = {
     "tensor(string)": "BYTES",
 }
 _ERRORS_ONLY = 3  # log severity
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 class OrtEngine:
@@ -46,15 +49,23 @@ class OrtEngine:
     each node, for a file whose path begins so."""
 
     def __init__(
-        self, artifact: Artifact, threads: int, streams: int = 1, profile_to: Path | None = None
+        self,
+        artifact: Artifact,
+        threads: int,
+        streams: int = 1,
+        profile_to: Path | None = None,
+        gpu_share: float = 0.0,
     ) -> None:
+        """With a share of a GPU it computes there, if this build of ONNX Runtime can."""
         import onnxruntime
 
         manifest = artifact.manifest
         self._signature = manifest.signature
         self._warm_up = manifest.warm_up
         self._rejected = onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument
-        self._session: onnxruntime.InferenceSession | None = _session(artifact, threads, streams, profile_to)
+        self._session: onnxruntime.InferenceSession | None = _session(
+            artifact, threads, streams, profile_to, gpu_share
+        )
         self._has_bf16 = has_bf16(self._signature)
 
     @property
@@ -94,7 +105,7 @@ class OrtEngine:
 
 
 def _session(
-    artifact: Artifact, threads: int, streams: int, profile_to: Path | None
+    artifact: Artifact, threads: int, streams: int, profile_to: Path | None, gpu_share: float
 ) -> onnxruntime.InferenceSession:
     """A session made of verified bytes only: neither graph nor weights are read by path again."""
     import onnxruntime
@@ -118,7 +129,7 @@ def _session(
         session = onnxruntime.InferenceSession(
             graph,
             options,
-            providers=["CPUExecutionProvider"],
+            providers=_providers(onnxruntime.get_available_providers(), gpu_share),
             disabled_optimizers=list(manifest.session.disabled_optimizers),
         )
     except Exception as err:
@@ -130,6 +141,22 @@ def _session(
     _compare(manifest.signature.inputs, session.get_inputs(), "input")
     _compare(manifest.signature.outputs, session.get_outputs(), "output")
     return session
+
+
+def _providers(available: Sequence[str], gpu_share: float) -> list[str | tuple[str, dict[str, str]]]:
+    """What computes, the first that can: the GPU, within its share of the memory, and this processor."""
+    if not gpu_share:
+        return [_CPU]
+    if _CUDA not in available:
+        _log.warning(
+            "this replica has a GPU, and this build of onnxruntime computes on none: install onnxruntime-gpu "
+            "in its place, or set num_gpus: 0"
+        )
+        return [_CPU]
+    memory = find_driver().devices[0].memory_bytes
+    # By default the arena doubles each time, beyond the share.
+    settings = {"gpu_mem_limit": str(int(gpu_share * memory)), "arena_extend_strategy": "kSameAsRequested"}
+    return [(_CUDA, settings), _CPU]
 
 
 def _options(artifact: Artifact, threads: int, streams: int) -> onnxruntime.SessionOptions:
