@@ -1,5 +1,5 @@
 """What a GPU gives: eager torch against compiled packages and CUDA graphs, copies that overlap, and the
-card's own ceilings. Where there is a GPU, with pycuda and a torch for CUDA; the table belongs into docs/gpu.md.
+card's own ceilings. For machines with a GPU, pycuda and a torch for CUDA; the table goes into docs/gpu.md.
 
     python -m benchmarks.gpu --only ceilings | engines | overlap
 """
