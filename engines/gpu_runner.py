@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
@@ -127,7 +128,7 @@ class _Lanes:
             for _ in range(depth):
                 self._slots.append(Slot(gpu, places, MOST_GRAPHS))
                 undo.callback(self._slots[-1].free)
-            self._free = list(self._slots)
+            self._free = deque(self._slots)  # by turns, so that each comes to know the shapes
             undo.callback(self._settle)
             self._held = undo.pop_all()
 
@@ -137,7 +138,7 @@ class _Lanes:
 
     def begin(self, inputs: TensorMap, wanted: Sequence[str]) -> tuple[Slot, Shapes]:
         """Put the whole way of a batch on the streams: up, through the kernel, and down again."""
-        slot = self._free.pop()
+        slot = self._free.popleft()
         try:
             shapes = {place.name: inputs[place.name].shape for place in self._kernel.inputs}
             found = self._kernel.place(shapes)

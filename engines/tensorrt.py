@@ -15,7 +15,7 @@ from engines.driver import find_driver
 from engines.examples import example_inputs
 from engines.external import external_files
 from engines.gpu import Gpu
-from engines.gpu_runner import GpuRunner
+from engines.gpu_runner import DEPTH, GpuRunner
 from engines.plans import Key, Plans
 from engines.profiles import BATCH, Sizes, make_profiles
 from engines.trt_build import Plan, Recipe, Watcher, build
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 MAX_BATCH = 32  # rows, when nothing else is said
 _CUDA = {RTX: "13.0"}  # the least that the driver must run; TensorRT itself says so when it is too old
-_WARM_UPS = 3  # of a shape in each slot: as it is, to be captured, replayed
+_WARM_UPS = 2 * DEPTH  # of a shape: in each slot as it is, and to be captured
 
 
 class TensorRtEngine:
