@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from engines.gpu import DeviceFull, Gpu, Graph, Stream
+from engines.gpu import DeviceFull, Gpu, Stream
 from engines.inflight import InFlight
 from engines.slots import Place, Shapes, Slot
 from headrace.errors import EngineFailed, EngineUnavailable
@@ -172,15 +172,16 @@ class _Lanes:
 
     def _run(self, slot: Slot, shapes: Shapes) -> None:
         graph, is_due = slot.graph(shapes) if self._uses_graphs else (None, False)
-        if is_due:
-            graph = self._captured(slot, shapes)
-        if graph is None:
-            self._kernel.enqueue(slot.addresses, self._compute)
-        else:
+        if graph is not None:
             graph.launch(self._compute)
+            return
+        self._kernel.enqueue(slot.addresses, self._compute)
+        if is_due:
+            self._capture(slot, shapes)
 
-    def _captured(self, slot: Slot, shapes: Shapes) -> Graph | None:
-        """None when this cannot be captured: that costs speed, and no answer."""
+    def _capture(self, slot: Slot, shapes: Shapes) -> None:
+        """For the next time; right after a run of the same shape, in which TensorRT does what no graph can
+        hold. What cannot be captured costs speed, and no answer."""
         try:
             graph = self._gpu.capture(
                 self._compute, lambda: self._kernel.enqueue(slot.addresses, self._compute)
@@ -188,9 +189,8 @@ class _Lanes:
         except (EngineFailed, DeviceFull):
             _log.warning("this model's batches cannot be captured as CUDA graphs", exc_info=True)
             self._uses_graphs = False
-            return None
-        slot.keep(shapes, graph)
-        return graph
+        else:
+            slot.keep(shapes, graph)
 
     def _settle(self) -> None:
         """Wait for whatever is under way; who waits for it is told of its failure, if it fails."""
