@@ -37,6 +37,7 @@ from optimize.steps import Chain
 from optimize.table import as_text
 
 TARGETS = ("onnxruntime", "openvino", "tensorrt", "aot")
+_ELSEWHERE = "; for a GPU elsewhere: headrace publish NAME/VERSION --engine tensorrt, then headrace plan"
 _WORK = ".optimize"
 _LEFT_BEHIND = re.compile(r"\.[A-Za-z0-9_.-]+-[a-z0-9_]{8}")  # what a killed publisher leaves
 
@@ -351,6 +352,8 @@ def _missing(targets: Sequence[str]) -> dict[str, str]:
     """Why targets cannot be used here; EngineFailed when none can."""
     tried = [target for target in targets if target != "onnxruntime"]
     found = {target: why for target in tried if (why := why_not() if target == "aot" else probe(target))}
+    if "tensorrt" in found:
+        found["tensorrt"] += _ELSEWHERE
     if len(found) == len(targets):
         raise EngineFailed(
             f"no target can be used here: {'; '.join(f'{target}: {why}' for target, why in found.items())}"
