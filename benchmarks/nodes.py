@@ -19,7 +19,7 @@ from benchmarks.figures import Figure, arguments, finish
 from benchmarks.way_in import publish
 from deployments.load import infer_request
 from deployments.open_loop import OpenLoad, open_loop
-from deployments.ports import later_ports
+from deployments.ports import free_ports
 from headrace.config import parse_config
 from tests.nodes import Node, Nodes, job_summary, wait_until
 
@@ -67,7 +67,7 @@ def figures(kills: int) -> list[Figure]:
 def measure(root: Path, kills: int) -> tuple[list[Kill], dict[str, float]]:
     for model in MODELS:
         publish(root / "models", model)
-    (port,) = later_ports(1)
+    (port,) = free_ports(1)
     document = {
         "repository": str(root / "models"),
         "gateways": GATEWAYS,

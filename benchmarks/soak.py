@@ -32,7 +32,8 @@ class Soaked:
     requests: int
     unexpected: int  # answers of another status than the request deserves
     mib_per_minute: Mapping[str, float]  # by process: its kind and number
-    labels: tuple[int, int]  # values of labels of our metrics: after the warm-up, and those that came since
+    labels: int  # values of labels of our metrics, after the warm-up
+    came: tuple[str, ...]  # those that came since
     ended: int  # processes that were there after the warm-up and are not at the end
     series: int  # at the end
 
@@ -108,8 +109,8 @@ def soak(server: Server, models: Mapping[str, int], seconds: float, rate_per_s: 
     ended = sum(
         process not in there and points[-1][0] * 60 > seconds * _WARM_UP for process, points in memory.items()
     )
-    came = labels(server) - first
-    return Soaked(sent, unexpected, slopes, (len(first), len(came)), ended, len(series(server)))
+    came = tuple(sorted(labels(server) - first))
+    return Soaked(sent, unexpected, slopes, len(first), came, ended, len(series(server)))
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deployments.grpc import BIND, BIND_HOST
-from deployments.ports import later_ports
+from deployments.ports import free_ports
 from headrace.config import Config, GrpcConfig, HttpConfig
 
 HAPROXY = Path(__file__).resolve().with_name("haproxy.sh")
@@ -116,6 +116,6 @@ def node_flags(config: Config, folder: Path) -> dict[str, str]:
     """The environment that Ray is to be started with on this machine as one of several nodes."""
     paths = [str(HAPROXY.parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     max_message = (config.limits.body_mib << 20) + HEAD_BYTES
-    ports = Ports(*later_ports(4))
+    ports = Ports(*free_ports(4))
     flags = serve_flags(config.http, config.grpc, folder, ports, max_message=max_message, is_alone=False)
     return {"PYTHONPATH": os.pathsep.join(paths), **flags}

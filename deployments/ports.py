@@ -10,26 +10,14 @@ import psutil
 
 from headrace.errors import ConfigRejected
 
-_LATER = range(20_000, 30_000)  # Linux gives 32768 to 60999 to connections, Serve 30000 and more to replicas
+_FREE = range(20_000, 30_000)  # Linux gives 32768 to 60999 to connections, Serve 30000 and more to replicas
 
 
 def free_ports(count: int) -> list[int]:
-    """Different TCP ports that nobody listens on at this moment."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in sockets]
-    finally:
-        for sock in sockets:
-            sock.close()
-
-
-def later_ports(count: int) -> list[int]:
-    """Different TCP ports that nobody has on any address, for who listens in a while: none of those that the
-    system gives to outgoing connections, one of which may be that of a connection by then."""
+    """Different TCP ports that nobody has on any address: none of those that the system gives to connections,
+    one of which may be that of a connection by the time somebody listens."""
     found: list[int] = []
-    for port in random.sample(_LATER, len(_LATER)):
+    for port in random.sample(_FREE, len(_FREE)):
         with socket.socket() as sock:
             try:
                 sock.bind(("", port))
@@ -38,7 +26,7 @@ def later_ports(count: int) -> list[int]:
         found.append(port)
         if len(found) == count:
             return found
-    raise ConfigRejected(f"no {count} of the ports {_LATER[0]} to {_LATER[-1]} are free")
+    raise ConfigRejected(f"no {count} of the ports {_FREE[0]} to {_FREE[-1]} are free")
 
 
 def holder(port: int) -> str | None:

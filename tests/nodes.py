@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 from deployments.flags import node_flags
-from deployments.ports import later_ports
+from deployments.ports import free_ports
 from headrace.config import Config
 from headrace.guard import guarded
 from tests import cluster_program, handle_job
@@ -125,7 +125,7 @@ class Nodes:
     def add(self, **arguments: Any) -> Node:
         """A worker node; its address is one that no node has had."""
         self._num_nodes += 1
-        return self._start(f"127.0.1.{1 + self._num_nodes}", *later_ports(2), is_head=False, **arguments)
+        return self._start(f"127.0.1.{1 + self._num_nodes}", *free_ports(2), is_head=False, **arguments)
 
     def _start(self, address: str, http_port: int, grpc_port: int, **arguments: Any) -> Node:
         flags = {

@@ -24,7 +24,7 @@ import yaml
 
 from deployments.load import infer_request
 from deployments.open_loop import OpenLoad, open_loop
-from deployments.ports import later_ports
+from deployments.ports import free_ports
 from headrace.config import parse_config
 from tests.cache.valkeys import valkey
 from tests.nodes import Node, Nodes, job_summary, wait_until
@@ -78,7 +78,7 @@ class Many:
 def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Many]:
     folder = tmp_path_factory.mktemp("nodes")
     publish_all(folder / "models")
-    port, grpc_port, redis_port = later_ports(3)
+    port, grpc_port, redis_port = free_ports(3)
     document: dict[str, Any] = {
         "repository": str(folder / "models"),
         "gateways": 3,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from typing import Any
 
 import pytest
@@ -114,8 +115,12 @@ def test_nothing_that_runs_is_told_with_how_to_start_it() -> None:
 
 
 def test_a_running_server_is_told_as_a_whole(running: Running) -> None:
-    done = headrace("status", "--address", running.server.ray_address, "--json")
-    told = json.loads(done.stdout)
+    deadline = time.monotonic() + 30
+    while True:  # the monitor is started last, and not waited for
+        done = headrace("status", "--address", running.server.ray_address, "--json")
+        told = json.loads(done.stdout)
+        if not told["problems"] or time.monotonic() > deadline:
+            break
     assert told["problems"] == []
     assert told["unheard"] == {}
     assert told["cache"]["max_bytes"] == 64 << 20
