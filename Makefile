@@ -105,7 +105,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 TORCH := /^\(torch=\|triton=\|cuda-\|nvidia-[^m]\)/,/[^\]$$/
 lock:
 	$(LOCK) pyproject.toml requirements/build.in requirements/torch.in \
-	  --extra embedded --extra demo --extra optimize --extra openvino --extra trace --extra profile --extra dev -o requirements/dev.txt
+	  --extra embedded --extra demo --extra optimize --extra openvino --extra rtx --extra trace --extra profile --extra dev -o requirements/dev.txt
 	sed -i '$(TORCH)d' requirements/dev.txt
 	$(LOCK) requirements/torch.in -c requirements/dev.txt -o requirements/torch.txt
 	sed -i -n '$(TORCH)p' requirements/torch.txt

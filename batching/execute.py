@@ -10,7 +10,7 @@ from typing import Any
 
 from batching.queue import Item
 from batching.shapes import Sizes, elements, largest, split, stack
-from headrace.errors import DeadlinePassed, EngineFailed, HeadraceError
+from headrace.errors import DeadlinePassed, EngineFailed, EngineUnavailable, HeadraceError
 from headrace.tensors import Array, Signature, TensorMap
 
 _log = logging.getLogger(__name__)
@@ -65,7 +65,8 @@ def run_group(
 
     Requests that nobody waits for any more are left out. When the batch fails it is halved until the
     request that breaks it runs alone: 2 log2(n) + 1 calls for one among n. The halves are `padded` as the
-    whole was, so that the others get the answers they would have got.
+    whole was, so that the others get the answers they would have got. What the engine lacks (memory of its
+    GPU) no single request is to blame for: then it is halved once.
     """
     now = clock()
     wanted = [item for item in items if item.is_wanted(now)]
@@ -75,8 +76,9 @@ def run_group(
         try:
             found = list(_run_together(wanted, run, signature, sizes, each, mark))
         except Exception as err:
-            if len(wanted) == 1:
-                found = [_failure(err)]
+            is_half = padded is not None
+            if len(wanted) == 1 or (is_half and isinstance(err, EngineUnavailable)):
+                found = [_failure(err)] * len(wanted)
             else:
                 half = len(wanted) // 2
                 for part in (wanted[:half], wanted[half:]):

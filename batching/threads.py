@@ -29,7 +29,9 @@ class EngineThreads:
     every request takes, that is a tenth of all that Python does for one.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, begin: Callable[[], object] = lambda: None) -> None:
+        """`begin` is called on each of the threads before anything else."""
+        self._begin = begin
         self._calls: SimpleQueue[tuple[asyncio.Future[Any], Callable[..., Any], tuple[Any, ...]] | None]
         self._calls = SimpleQueue()
         # Daemons: a call that never returns must not keep the process from ending.
@@ -49,6 +51,7 @@ class EngineThreads:
             self._calls.put(None)
 
     def _work(self) -> None:
+        self._begin()
         while (call := self._calls.get()) is not None:
             future, function, args = call
             result: Any = None

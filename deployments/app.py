@@ -14,6 +14,7 @@ from ray.serve.context import _get_global_client
 from deployments.autoscale import gateways_config, replicas_config
 from deployments.declared import check_declared
 from deployments.gateway import Gateway
+from deployments.gpu_room import check_memory
 from deployments.model import ModelReplica, known_cost
 from deployments.monitor import Monitor
 from deployments.nodes import rooms
@@ -98,7 +99,7 @@ def model(config: Config, name: str, version: str) -> Application:
     deployment = serve.deployment(
         name="Model",
         **({"autoscaling_config": scaling} if scaling else {"num_replicas": replicas}),
-        ray_actor_options={"num_cpus": setup.threads, "num_gpus": entry.num_gpus},
+        ray_actor_options={"num_cpus": setup.cores, "num_gpus": entry.num_gpus},
         request_router_config=_LIKE_TO_LIKE if entry.affinity else _LEAST_BUSY,
         **_common(config),
     )(ModelReplica)
@@ -235,10 +236,11 @@ def check_size(config: Config, hint: str = "") -> None:
     found = setups(config)
     for name, entry in config.models.items():
         if entry.placement == "replicas":
-            amounts = {"GPU": entry.num_gpus, "CPU": max(setup.threads for setup in found[name].values())}
+            amounts = {"GPU": entry.num_gpus, "CPU": max(setup.cores for setup in found[name].values())}
             keys = {"GPU": f"models.{name}.num_gpus", "CPU": f"models.{name}.threads"}
             needs.append(Need({key: amount for key, amount in amounts.items() if amount}, keys))
     refuse(needs, rooms(), hint)
+    check_memory(config, found)
 
 
 def num_cpus(config: Config) -> int:
@@ -247,7 +249,7 @@ def num_cpus(config: Config) -> int:
     found = setups(config)
     asked = config.gateways
     for name, entry in config.models.items():
-        each = [setup.instances * setup.threads for setup in found[name].values()]
+        each = [setup.instances * setup.cores for setup in found[name].values()]
         asked += (sum(each) if entry.placement == "replicas" else 0) + max(each)
     return asked
 

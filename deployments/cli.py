@@ -25,6 +25,7 @@ from deployments import (
     cache_cli,
     doctor_cli,
     k8s_cli,
+    plan_cli,
     profile_cli,
     rollout_cli,
     simulate_cli,
@@ -51,6 +52,7 @@ cli.add_typer(cache_cli.cli, name="cache")
 cli.add_typer(k8s_cli.cli, name="k8s")
 cli.add_typer(rollout_cli.cli, name="rollout")
 cli.add_typer(rollout_cli.tests, name="ab")
+cli.command()(plan_cli.plan)
 cli.command()(profile_cli.profile)
 cli.command()(simulate_cli.simulate)
 cli.command()(bench_cli.bench)
@@ -76,7 +78,7 @@ def optimize(
     ] = None,
     target: Annotated[
         list[str] | None,
-        typer.Option(help="onnxruntime (unless given), openvino or tensorrt; may be repeated."),
+        typer.Option(help="onnxruntime (unless given), openvino, tensorrt or aot; may be repeated."),
     ] = None,
     steps: Annotated[
         list[str] | None,
@@ -114,16 +116,30 @@ def optimize(
 
 @cli.command()
 def publish(
-    file: Annotated[Path, typer.Argument(help="An ONNX graph, or a Python file to stand before one.")],
-    name: Annotated[str, typer.Option(help="Of the model.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="An ONNX graph, a Python file to stand before one, or NAME/VERSION of a published version "
+            "to be run by another engine."
+        ),
+    ],
+    name: Annotated[str | None, typer.Option(help="Of the model.")] = None,
     repository: Annotated[Path, typer.Option(help="Where the model's versions go.")] = Path("models"),
     version: Annotated[str | None, typer.Option(help="Instead of the next number.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="onnxruntime (unless given), openvino or tensorrt runs the graph.")
+    ] = None,
 ) -> None:
     """Put a file into the repository as it is, ready to be served."""
     from engines.artifact import Repository
     from optimize.publish import publish as run
+    from optimize.publish import publish_again
 
-    _tell_published(run(file, Repository(repository), name, version).manifest)
+    shelf = Repository(repository)
+    if name is None:
+        _tell_published(publish_again(shelf, file, engine, version).manifest)
+    else:
+        _tell_published(run(Path(file), shelf, name, version, engine).manifest)
 
 
 @cli.command()

@@ -9,10 +9,12 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ray import serve
+from ray.serve.exceptions import RayServeException
 
 from autoscaling.reports import Cost, ReplicaReport
 from batching.admission import Load
@@ -33,6 +35,7 @@ from engines.cpu import cpu_cores
 from engines.examples import example_inputs
 from engines.load import load
 from engines.manifest import Manifest
+from engines.numa import settle
 from headrace.config import BatchingConfig, Config
 from headrace.errors import EngineFailed, HeadraceError
 from headrace.requests import Ran
@@ -63,16 +66,28 @@ class ModelHost:
         self._batching = setup.batching
         self._names = (artifact.manifest.name, artifact.manifest.version)
         self._spans = None if tracing is None else BatchSpans(tracing, *self._names)
-        self._threads = EngineThreads(self._batching.permits)
+        # The engine's own threads are started by these, so they keep to the same cores.
+        self._threads = EngineThreads(self._batching.permits, partial(settle, setup.cores, _local_rank()))
         self._probe: Probe | None = None  # while it is profiled
 
     async def start(self) -> None:
         """Load the engine and warm it up, both on the engine's own thread."""
-        self._engine: Engine = await self._threads.call(load, self.artifact, self.setup.threads)
+        self._engine: Engine = await self._threads.call(self._load)
         service = await self._threads.call(known_times, self._engine, self.artifact, self.setup)
         self._lanes = [self._lane(permit) for permit in range(self._batching.permits)]
         self._batcher = Batcher(
             self.signature, self._run_group, self._batching, service, self._observe, self._run_now
+        )
+
+    def _load(self) -> Engine:
+        batching = self._batching
+        return load(
+            self.artifact,
+            self.setup.threads,
+            batching.permits,
+            max_batch=batching.max_batch,
+            buckets=batching.buckets if batching.grouping == "buckets" else (),
+            gpu_share=self.setup.gpu_share,
         )
 
     async def infer(
@@ -231,6 +246,14 @@ def bucket_sizes(batching: BatchingConfig, warm_up: Sequence[Mapping[str, int]])
     return [
         {**base, **bucket, "batch": rows} for bucket in batching.buckets for rows in (1, batching.max_batch)
     ]
+
+
+def _local_rank() -> int:
+    """Which of the replicas on this node this process is; 0 outside of Serve."""
+    try:
+        return int(serve.get_replica_context().rank.local_rank)
+    except RayServeException:
+        return 0
 
 
 class ModelReplica:

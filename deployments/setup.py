@@ -1,4 +1,5 @@
-"""How many instances a model runs in, with how many threads each, and how they batch (pure)."""
+"""How many instances a model runs in, how many batches each runs at a time and with how many threads, and
+how they batch (pure)."""
 
 from __future__ import annotations
 
@@ -12,6 +13,9 @@ from headrace.config import BatchingConfig, Config, ModelConfig
 from headrace.errors import ConfigRejected
 
 GIVEN, TUNED, MEASURED, DEFAULT = "configuration", "tuned", "latencies", "default"  # where a value came from
+# Engines that need a GPU, and how many batches they run at a time: one computes while others are copied.
+ON_GPUS = {"tensorrt": 2}
+_CODE = {"python": "Python code", "aot": "compiled code"}  # engines whose artifacts are programs
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +23,17 @@ class Setup:
     """Every value that one version runs with, and where each came from."""
 
     instances: int  # the most, where their number follows the work
-    threads: int  # of each engine
+    threads: int  # of each batch
     batching: BatchingConfig  # of each instance: its grouping is decided, max_queue is its own share
     origins: Mapping[str, str]
     note: str = ""  # why a tuned set-up was not taken
     fewest: int | None = None  # where their number follows the work
+    cores: int = 1  # that an instance computes on
+    gpu_share: float = 0.0  # of a GPU, that an instance has
 
     def told(self) -> dict[str, Any]:
         """As plain data, for `headrace status --json`."""
-        keys = {"grouping", "max_batch", "max_padding", "buckets"}
+        keys = {"grouping", "max_batch", "max_padding", "buckets", "permits"}
         batching = self.batching.model_dump(include=keys)
         told = asdict(self) | batching
         del told["batching"]
@@ -37,18 +43,24 @@ class Setup:
 def setup_of(model: ModelConfig, manifest: Manifest, instances: int, cores: int) -> Setup:
     """What the configuration gives; else what was tuned on a machine with as many cores; else the defaults.
 
-    ConfigRejected when buckets are asked for and there are none, or when it is code that may not run.
+    ConfigRejected when buckets are asked for and there are none, when it is code that may not run, or when
+    it needs a GPU and has none.
     """
-    if manifest.engine == "python" and not model.run_code:
+    if manifest.engine in ON_GPUS and not model.num_gpus:
         raise ConfigRejected(
-            f"model {manifest.name!r} is Python code, which runs in the server: set run_code: true for it "
-            "if you trust where it is from"
+            f"model {manifest.name!r} runs in {manifest.engine}, on a GPU: give it placement: replicas and "
+            f"num_gpus, 1 or a part of one, or publish a version for onnxruntime"
+        )
+    if manifest.engine in _CODE and not model.run_code:
+        raise ConfigRejected(
+            f"model {manifest.name!r} is {_CODE[manifest.engine]}, which runs in the server: set run_code: "
+            "true for it if you trust where it is from"
         )
     tuned, note = tuned_for(manifest, cores)
     given = set(model.batching.model_fields_set)
     if model.batching.grouping == "auto":
         given.discard("grouping")
-    origins = {"threads": DEFAULT, "grouping": DEFAULT, "max_batch": DEFAULT, "max_padding": DEFAULT}
+    origins = dict.fromkeys(("threads", "permits", "grouping", "max_batch", "max_padding"), DEFAULT)
     changes: dict[str, Any] = {"max_queue": queue_share(model, instances)}
 
     threads = model.threads
@@ -56,6 +68,13 @@ def setup_of(model: ModelConfig, manifest: Manifest, instances: int, cores: int)
         origins["threads"] = GIVEN
     elif tuned and tuned.instances == instances:  # another number of them shares the cores otherwise
         threads, origins["threads"] = tuned.threads, TUNED
+
+    if "permits" in given:
+        origins["permits"] = GIVEN
+    elif tuned and origins["threads"] == TUNED:  # the two divide an instance's cores
+        changes["permits"], origins["permits"] = tuned.permits, TUNED
+    elif manifest.engine in ON_GPUS:
+        changes["permits"] = ON_GPUS[manifest.engine]
 
     for key in ("max_batch", "max_padding"):
         if key in given:
@@ -78,7 +97,9 @@ def setup_of(model: ModelConfig, manifest: Manifest, instances: int, cores: int)
         changes |= _learned(manifest, tuned)
     batching = model.batching.model_copy(update=changes)
     fewest = model.autoscaling.min_replicas if model.autoscaling else None
-    return Setup(instances, threads, batching, origins, note, fewest)
+    cores = model.model_copy(update={"threads": threads, "batching": batching}).cores
+    share = min(1.0, model.num_gpus)
+    return Setup(instances, threads, batching, origins, note, fewest, cores, share)
 
 
 def queue_share(model: ModelConfig, holders: int) -> int:
@@ -129,7 +150,8 @@ def in_words(setup: Setup | Mapping[str, Any]) -> str:
     told = setup.told() if isinstance(setup, Setup) else setup
     threads = f"{told['threads']} thread{'s' if told['threads'] > 1 else ''}"
     count = told["instances"] if told["fewest"] is None else f"{told['fewest']} to {told['instances']}"
-    how = f"{count} x {threads}, grouping {told['grouping']}, batches of up to {told['max_batch']}"
+    streams = f"{told['permits']} batches at a time x " if told["permits"] > 1 else ""
+    how = f"{count} x {streams}{threads}, grouping {told['grouping']}, batches of up to {told['max_batch']}"
     if told["grouping"] == "nearest":
         how += f", padding up to {told['max_padding']:.0%}"
     if told["grouping"] == "buckets":
@@ -138,7 +160,10 @@ def in_words(setup: Setup | Mapping[str, Any]) -> str:
     kinds = {GIVEN: "given", TUNED: "as tuned", MEASURED: "by its latencies", DEFAULT: "by default"}
     by_origin: dict[str, list[str]] = {}
     for key, origin in told["origins"].items():
-        if key != "max_padding" or told["grouping"] == "nearest":
+        is_told = told["grouping"] == "nearest" if key == "max_padding" else True
+        if key == "permits":
+            is_told = told["permits"] > 1
+        if is_told:
             by_origin.setdefault(kinds[origin], []).append(key)
     where = "; ".join(f"{kind}: {', '.join(keys)}" for kind, keys in by_origin.items())
     if len(by_origin) == 1:

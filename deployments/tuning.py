@@ -39,21 +39,29 @@ class Subject:
 
 def subject(model: str, config: Path | None, repository: Path | None) -> Subject:
     """NAME or NAME/VERSION of a configuration or a repository; without a version the one that answers."""
-    if (config is None) == (repository is None):
-        raise ConfigRejected("name either --config FILE or --repository FOLDER")
     name, _, version = model.partition("/")
+    shelf = shelf_of(config, repository)
     if config is None:
-        assert repository is not None
-        shelf, fixed, entry = Repository(repository), Fixed(), ModelConfig()
+        fixed, entry = Fixed(), ModelConfig()
     else:
         document = load_config(config)
-        entry = _entry(document, name)
-        shelf, fixed = Repository(Path(document.repository)), fixed_by(document, entry)
+        entry = entry_of(document, name)
+        fixed = fixed_by(document, entry)
     version = version or chosen_versions(shelf, name, entry)[-1]
     return Subject(shelf, shelf.open(name, version), fixed, entry.batching.buckets)
 
 
-def _entry(config: Config, name: str) -> ModelConfig:
+def shelf_of(config: Path | None, repository: Path | None) -> Repository:
+    """The repository that is named, or that a configuration names; ConfigRejected when it is not one of
+    these."""
+    if config is not None and repository is None:
+        return Repository(Path(load_config(config).repository))
+    if repository is not None and config is None:
+        return Repository(repository)
+    raise ConfigRejected("name either --config FILE or --repository FOLDER")
+
+
+def entry_of(config: Config, name: str) -> ModelConfig:
     if name not in config.models:
         raise NotFound(f"no model {name!r} in the configuration; it has: {', '.join(sorted(config.models))}")
     return config.models[name]

@@ -356,6 +356,6 @@ def _installed(engine: str) -> str:
     if engine == "python":
         return platform.python_version()
     try:
-        return metadata.version(engine)
+        return metadata.version("torch" if engine == "aot" else engine)
     except metadata.PackageNotFoundError:
         return "unknown"

@@ -59,7 +59,8 @@ class Tuned(_Part):
     """The set-up that `headrace tune` measured to be the best, for machines with as many cores."""
 
     instances: int = Field(ge=1)  # processes with an engine of their own
-    threads: int = Field(ge=1)  # of each engine
+    threads: int = Field(ge=1)  # of each batch
+    permits: int = Field(default=1, ge=1)  # batches in an engine at the same time
     max_batch: int = Field(ge=1)  # rows
     max_padding: float = Field(ge=0, lt=1)
     grouping: Literal["exact", "nearest", "buckets"]

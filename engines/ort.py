@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from engines.artifact import Artifact
+from engines.driver import find_driver
 from engines.examples import example_inputs
 from engines.external import external_files
 from engines.ort_bf16 import has_bf16, run_bf16
@@ -38,20 +40,32 @@ ORT_DTYPES = {
     "tensor(string)": "BYTES",
 }
 _ERRORS_ONLY = 3  # log severity
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 class OrtEngine:
-    """A model in ONNX Runtime, computed by `threads` threads of its own. With `profile_to` it notes the time
-    of each node, for a file whose path begins so."""
+    """A model in ONNX Runtime: `streams` batches at a time, each computed by `threads` threads. They share
+    one session, so weights and what is packed of them are there once. With `profile_to` it notes the time of
+    each node, for a file whose path begins so."""
 
-    def __init__(self, artifact: Artifact, threads: int, profile_to: Path | None = None) -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        threads: int,
+        streams: int = 1,
+        profile_to: Path | None = None,
+        gpu_share: float = 0.0,
+    ) -> None:
+        """With a share of a GPU it computes there, if this build of ONNX Runtime can."""
         import onnxruntime
 
         manifest = artifact.manifest
         self._signature = manifest.signature
         self._warm_up = manifest.warm_up
         self._rejected = onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument
-        self._session: onnxruntime.InferenceSession | None = _session(artifact, threads, profile_to)
+        self._session: onnxruntime.InferenceSession | None = _session(
+            artifact, threads, streams, profile_to, gpu_share
+        )
         self._has_bf16 = has_bf16(self._signature)
 
     @property
@@ -90,7 +104,9 @@ class OrtEngine:
         self._session = None
 
 
-def _session(artifact: Artifact, threads: int, profile_to: Path | None) -> onnxruntime.InferenceSession:
+def _session(
+    artifact: Artifact, threads: int, streams: int, profile_to: Path | None, gpu_share: float
+) -> onnxruntime.InferenceSession:
     """A session made of verified bytes only: neither graph nor weights are read by path again."""
     import onnxruntime
 
@@ -102,7 +118,7 @@ def _session(artifact: Artifact, threads: int, profile_to: Path | None) -> onnxr
         )
     graph = artifact.read(manifest.graph)
     weights = sorted(external_files(graph, manifest.graph_files().keys()))
-    options = _options(artifact, threads)
+    options = _options(artifact, threads, streams)
     if profile_to is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile_to)
@@ -113,7 +129,7 @@ def _session(artifact: Artifact, threads: int, profile_to: Path | None) -> onnxr
         session = onnxruntime.InferenceSession(
             graph,
             options,
-            providers=["CPUExecutionProvider"],
+            providers=_providers(onnxruntime.get_available_providers(), gpu_share),
             disabled_optimizers=list(manifest.session.disabled_optimizers),
         )
     except Exception as err:
@@ -127,12 +143,29 @@ def _session(artifact: Artifact, threads: int, profile_to: Path | None) -> onnxr
     return session
 
 
-def _options(artifact: Artifact, threads: int) -> onnxruntime.SessionOptions:
+def _providers(available: Sequence[str], gpu_share: float) -> list[str | tuple[str, dict[str, str]]]:
+    """What computes, the first that can: the GPU, within its share of the memory, and this processor."""
+    if not gpu_share:
+        return [_CPU]
+    if _CUDA not in available:
+        _log.warning(
+            "this replica has a GPU, and this build of onnxruntime computes on none: install onnxruntime-gpu "
+            "in its place, or set num_gpus: 0"
+        )
+        return [_CPU]
+    memory = find_driver().devices[0].memory_bytes
+    # By default the arena doubles each time, beyond the share.
+    settings = {"gpu_mem_limit": str(int(gpu_share * memory)), "arena_extend_strategy": "kSameAsRequested"}
+    return [(_CUDA, settings), _CPU]
+
+
+def _options(artifact: Artifact, threads: int, streams: int) -> onnxruntime.SessionOptions:
     import onnxruntime
 
     wanted = artifact.manifest.session
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    # Each caller computes, too; with one thread each there is no pool, and batches share nothing.
+    options.intra_op_num_threads = streams * (threads - 1) + 1
     options.inter_op_num_threads = 1
     # Spinning threads of one replica take the cores of the next: medians up to 3.5x slower.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

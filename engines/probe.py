@@ -6,18 +6,20 @@ do not know, some die by a signal.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from engines.load import REQUIREMENTS
+from headrace.errors import EngineUnavailable
 from headrace.guard import guarded
-from headrace.tensors import Array
+from headrace.tensors import Array, Signature, TensorSpec
 
 if TYPE_CHECKING:
     import onnx
@@ -71,16 +73,33 @@ def _probe_openvino() -> str:
 
 
 def _probe_tensorrt() -> str:
-    import tensorrt  # type: ignore[import-not-found]  # only where there is a GPU  # noqa: F401
+    from engines.artifact import unpublished
+    from engines.plans import Plans
+    from engines.tensorrt import TensorRtEngine
 
-    count = ctypes.c_int(0)
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return "this machine has no NVIDIA driver"
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
-        return "this machine has no GPU that CUDA can use"
-    return "this release has no such engine yet"
+    graph = _graph()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "probe.onnx")
+        path.write_bytes(graph.SerializeToString())
+        spec = TensorSpec("x", "FP32", ("batch", 4, "height", "width"))
+        artifact = unpublished(
+            path.parent,
+            name="probe",
+            version="1",
+            graph=path.name,
+            signature=Signature(
+                (spec,), (TensorSpec("y", "FP32", ("batch", 16)),), {"height": 16, "width": 16}
+            ),
+            engine="tensorrt",
+            precision="fp32",
+        )
+        try:
+            engine = TensorRtEngine(artifact, max_batch=2, plans=Plans(Path(folder, "plans")))
+        except EngineUnavailable as err:
+            return str(err)
+        found = engine.run({"x": _image()})["y"]
+        engine.close()
+    return _compare(graph, found)
 
 
 _PROBES = {"onnxruntime": _probe_ort, "openvino": _probe_openvino, "tensorrt": _probe_tensorrt}

@@ -175,7 +175,7 @@ class ModelConfig(_Answers):
     autoscaling: AutoscalingConfig | None = None  # instead of `replicas`; only for placement "replicas"
     affinity: bool = False  # like requests meet on one replica until it is busy
     num_gpus: float = Field(default=0.0, ge=0)  # of each replica
-    threads: int = Field(default=1, ge=1, le=256)  # of each engine; not given: as tuned, else 1
+    threads: int = Field(default=1, ge=1, le=256)  # of each batch; not given: as tuned, else 1
     answers: dict[str, AnswerConfig] = {}  # how answers of two versions are compared, by output
     feedback: FeedbackConfig | None = None  # None: answers are not remembered by their request
     overload: OverloadConfig | None = None  # None: what is too much is refused
@@ -201,6 +201,11 @@ class ModelConfig(_Answers):
     def max_replicas(self) -> int:
         """The most that there can be."""
         return self.replicas if self.autoscaling is None else self.autoscaling.max_replicas
+
+    @property
+    def cores(self) -> int:
+        """That each engine computes on; with a GPU its batches only begin and end there."""
+        return self.threads if self.num_gpus else self.threads * self.batching.permits
 
 
 class PipelineConfig(_Answers):

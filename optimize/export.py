@@ -100,9 +100,9 @@ def export_model(
         raise ConfigRejected("example_inputs() of the recipe must return a list of at least one request")
     names = output_names(model, examples[0], outputs)
     _check_axes(dynamic_shapes, examples[0])
-    given = {n: torch.tensor(array) for n, array in _widened(examples[0], dynamic_shapes, 2).items()}
+    given = {n: torch.tensor(array) for n, array in widened(examples[0], dynamic_shapes, 2).items()}
     try:
-        with _quiet():
+        with quiet():
             program = torch.onnx.export(
                 model,
                 (),
@@ -122,7 +122,7 @@ def export_model(
     weights = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
     try:
         program.save(target, external_data=weights > _LARGEST_FILE)
-        tried = [*examples, _widened(examples[0], dynamic_shapes, 3)]
+        tried = [*examples, widened(examples[0], dynamic_shapes, 3)]
         _compare(predictor(model, tuple(given), names), target, tried)
     except BaseException:
         target.unlink(missing_ok=True)
@@ -161,7 +161,7 @@ def _check_axes(dynamic_shapes: DynamicShapes, example: TensorMap) -> None:
                 )
 
 
-def _widened(example: TensorMap, dynamic_shapes: DynamicShapes, times: int) -> dict[str, Array]:
+def widened(example: TensorMap, dynamic_shapes: DynamicShapes, times: int) -> dict[str, Array]:
     """An example whose variable axes of size 1 are repeated: torch takes a size of 1 for a constant."""
     found = {name: np.asarray(array) for name, array in example.items()}
     for name, axes in dynamic_shapes.items():
@@ -172,7 +172,7 @@ def _widened(example: TensorMap, dynamic_shapes: DynamicShapes, times: int) -> d
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without what torch prints, logs and warns while it exports."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

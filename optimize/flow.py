@@ -13,7 +13,7 @@ from typing import Any
 from engines.cpu import cpu_flags
 from engines.manifest import SessionOptions
 from headrace.errors import ArtifactRejected, ConfigRejected, EngineFailed, HeadraceError
-from optimize import steps
+from optimize import compiled, steps
 from optimize.goals import Goals, judge
 from optimize.jobs import Done, Job, Jobs, reason_of
 from optimize.measure import Measured
@@ -22,7 +22,7 @@ from optimize.precision import can_compute
 from optimize.quantize import saturates
 from optimize.ranges import METHODS
 from optimize.report import Layer, Row
-from optimize.steps import Chain, Precision, QuantizeDynamic, QuantizeStatic, Step
+from optimize.steps import Chain, Compile, Precision, QuantizeDynamic, QuantizeStatic, Step
 
 ALPHAS = (0.5, 0.65, 0.8, 0.95)  # of SmoothQuant
 _MOST_FALLBACK = 0.5  # of the layers
@@ -85,6 +85,9 @@ class Flow:
                 return
 
     def _from_graph(self, step: Step, base: Base, engine: str) -> Iterator[Candidate]:
+        if engine == "aot":
+            yield self._compiled(step, base)
+            return
         match step:
             case QuantizeStatic():
                 yield from self._static(step, base, engine)
@@ -94,8 +97,24 @@ class Flow:
                 yield from self._dynamic(step, base, engine)
             case Precision():
                 yield self._half(step, base, engine)
+            case Compile():
+                raise ConfigRejected(f"{engine} compiles by itself; compile is a step for target aot")
             case _:
                 raise AssertionError(step)
+
+    def _compiled(self, step: Step, base: Base) -> Candidate:
+        if not isinstance(step, Compile | Precision):
+            raise ConfigRejected(
+                f"aot takes compile, fp16 and bf16, no {step.name}: INT8 runs in onnxruntime, openvino and "
+                "tensorrt"
+            )
+        precision = step.to if isinstance(step, Precision) else "fp32"
+        if why_not := compiled.can_compile(precision):
+            raise ConfigRejected(why_not)
+        name = steps.written((step,)) if isinstance(step, Compile) else precision
+        made = self._job("compile", f"compiling, {precision}", {"precision": precision}, module=base.done)
+        stages = {"compilation": f"AOTInductor, {precision}, for this kind of processor alone"}
+        return self._measured(made, _name(base.chain, name), base, precision, "aot", stages)
 
     def _dynamic(self, step: QuantizeDynamic, base: Base, engine: str) -> Iterator[Candidate]:
         """Where sums saturate weights have 7 bits; if these cost too much accuracy, 8 are tried, too."""
@@ -188,6 +207,8 @@ class Flow:
         inputs = {"model": model, "statistics": statistics, "reference": base.done}
         methods = [step.method] if step.method else list(METHODS)
         how = {"per_channel": step.per_channel, "is_symmetric": engine != "onnxruntime"}
+        if engine == "tensorrt":
+            how["quantizes_bias"] = False
         reduce_ranges = [step.reduce_range] if step.reduce_range is not None else _reduce_ranges(engine)
         told = "as asked for"
         chosen: Mapping[str, Any] = {"method": methods[0], "reduce_range": reduce_ranges[0]}

@@ -44,7 +44,7 @@ _PATIENCE_S = 120.0  # beyond the time of an order: loading, the last batch
 class Order:
     """What one process is to do."""
 
-    threads: int
+    threads: int  # of each batch; how many run at once is the batching's
     batching: dict[str, Any]
     sizes: list[dict[str, int]]  # of the requests
     waiting: int
@@ -156,7 +156,7 @@ class _Worker:
 
     def __init__(self, artifact: Artifact) -> None:
         self._artifact = artifact
-        self._engines: OrderedDict[int, Engine] = OrderedDict()  # by threads, the latest last
+        self._engines: OrderedDict[tuple[int, int], Engine] = OrderedDict()  # by threads and streams
         self._requests: tuple[list[dict[str, int]], list[TensorMap]] = ([], [])
 
     def do(self, order: Order) -> Ran:
@@ -164,16 +164,16 @@ class _Worker:
         if self._requests[0] != order.sizes:
             self._requests = order.sizes, made_up(signature, order.sizes)
         requests = self._requests[1]
-        engine = self._engine(order.threads, requests)
+        batching = BatchingConfig.model_validate(order.batching)
+        engine = self._engine(order.threads, batching.permits, requests)
         if not order.until:
             return Ran(0, 0, 0, 0, 0.0)
-        batching = BatchingConfig.model_validate(order.batching)
         return saturate(engine.run, signature, requests, batching, order.waiting, order.until)
 
     def time(self, calls: Calls) -> Timed:
         signature = self._artifact.manifest.signature
         (row,) = made_up(signature, [calls.sizes])
-        engine = self._engine(calls.threads, [row])
+        engine = self._engine(calls.threads, 1, [row])
         batch = _repeated(signature, row, calls.batch)
         engine.run(batch)
         found: list[float] = []
@@ -185,17 +185,18 @@ class _Worker:
             found.append(now - before)
         return Timed(found)
 
-    def _engine(self, threads: int, requests: list[TensorMap]) -> Engine:
-        if threads not in self._engines:
+    def _engine(self, threads: int, streams: int, requests: list[TensorMap]) -> Engine:
+        key = threads, streams
+        if key not in self._engines:
             while len(self._engines) >= _KEPT:
                 self._engines.popitem(last=False)[1].close()
-            engine = load(self._artifact, threads)
+            engine = load(self._artifact, threads, streams)
             engine.warm_up()
             for inputs in requests[:_FIRST]:
                 engine.run(inputs)
-            self._engines[threads] = engine
-        self._engines.move_to_end(threads)
-        return self._engines[threads]
+            self._engines[key] = engine
+        self._engines.move_to_end(key)
+        return self._engines[key]
 
 
 def _repeated(signature: Signature, row: TensorMap, batch: int) -> TensorMap:

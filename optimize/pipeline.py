@@ -20,6 +20,7 @@ from headrace.errors import ConfigRejected, EngineFailed, GoalMissed, HeadraceEr
 from headrace.tensors import Signature
 from optimize import steps
 from optimize.choose import choose
+from optimize.compiled import why_not
 from optimize.flow import Candidate, Flow, RecipeWrong
 from optimize.goals import Goals, check_goals
 from optimize.jobs import Done, Job, Jobs, open_jobs
@@ -35,7 +36,8 @@ from optimize.rooms import SIGNATURE, graph_folder
 from optimize.steps import Chain
 from optimize.table import as_text
 
-TARGETS = ("onnxruntime", "openvino", "tensorrt")
+TARGETS = ("onnxruntime", "openvino", "tensorrt", "aot")
+_ELSEWHERE = "; for a GPU elsewhere: headrace publish NAME/VERSION --engine tensorrt, then headrace plan"
 _WORK = ".optimize"
 _LEFT_BEHIND = re.compile(r"\.[A-Za-z0-9_.-]+-[a-z0-9_]{8}")  # what a killed publisher leaves
 
@@ -51,7 +53,10 @@ class Asked:
 
     @property
     def tried(self) -> tuple[Chain, ...]:
-        return self.chains or steps.DEFAULT
+        return tuple(dict.fromkeys(chain for engine in self.targets for chain in self.tried_on(engine)))
+
+    def tried_on(self, engine: str) -> tuple[Chain, ...]:
+        return self.chains or (steps.COMPILED if engine == "aot" else steps.DEFAULT)
 
 
 def optimize(
@@ -174,7 +179,7 @@ class _Run:
             if engine in self._missing:
                 yield Candidate(_skipped(engine, engine, self._missing[engine]))
                 continue
-            for chain in self._asked.tried:
+            for chain in self._asked.tried_on(engine):
                 if limit is not None and (least := least_size(chain)) > limit:
                     why = f"it stores {least:g} of the original's size at least; max_size asks for {limit:g}"
                     yield Candidate(_skipped(steps.named(chain), engine, why))
@@ -345,7 +350,10 @@ def _targets(targets: Sequence[str]) -> tuple[str, ...]:
 
 def _missing(targets: Sequence[str]) -> dict[str, str]:
     """Why targets cannot be used here; EngineFailed when none can."""
-    found = {target: why for target in targets if target != "onnxruntime" and (why := probe(target))}
+    tried = [target for target in targets if target != "onnxruntime"]
+    found = {target: why for target in tried if (why := why_not() if target == "aot" else probe(target))}
+    if "tensorrt" in found:
+        found["tensorrt"] += _ELSEWHERE
     if len(found) == len(targets):
         raise EngineFailed(
             f"no target can be used here: {'; '.join(f'{target}: {why}' for target, why in found.items())}"

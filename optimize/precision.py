@@ -19,7 +19,7 @@ _FLOAT = 1  # of onnx.TensorProto
 _SMALL = 256  # elements: what is smaller saves nothing
 _ROUNDING = 2.0**-11  # of FP16, relative to a tensor's largest value
 # What OpenVINO computes with faster than in FP32; without avx512_bf16 it makes BF16 up out of FP32.
-_NEEDED = {"fp16": {"avx512_fp16", "amx_fp16", "asimdhp"}, "bf16": {"avx512_bf16", "amx_bf16"}}
+NEEDED = {"fp16": {"avx512_fp16", "amx_fp16", "asimdhp"}, "bf16": {"avx512_bf16", "amx_bf16"}}
 
 
 def can_compute(precision: str, engine: str, flags: Collection[str]) -> str:
@@ -29,8 +29,8 @@ def can_compute(precision: str, engine: str, flags: Collection[str]) -> str:
         return ""
     if engine != "openvino":
         return f"ONNX Runtime has next to no CPU kernels in {told}, it would convert to FP32 and back"
-    if not _NEEDED[precision].intersection(flags):
-        return f"this CPU has no {told} arithmetic ({' or '.join(sorted(_NEEDED[precision]))})"
+    if not NEEDED[precision].intersection(flags):
+        return f"this CPU has no {told} arithmetic ({' or '.join(sorted(NEEDED[precision]))})"
     return ""
 
 

@@ -9,8 +9,8 @@ from shutil import copyfile
 from typing import TYPE_CHECKING, Any
 
 from headrace.errors import ConfigRejected, HeadraceError
-from headrace.tensors import Array, Signature
-from optimize.export import export_model
+from headrace.tensors import Array, Signature, TensorMap
+from optimize.export import DynamicShapes, export_model
 from optimize.graphs import files_of, signature_of
 from optimize.recipe import Recipe
 
@@ -40,11 +40,18 @@ def write_model(recipe: Recipe, folder: Path) -> str:
 
 def export_module(recipe: Recipe, module: torch.nn.Module, folder: Path) -> Path:
     """A torch module as ONNX in `folder`, compared with the module on the recipe's examples."""
-    shapes = recipe.call("dynamic_shapes") if recipe.has("dynamic_shapes") else None
     examples = raw_examples(recipe)
-    if shapes is None:
-        shapes = {name: {0: "batch"} for name in examples[0]}
+    shapes = dynamic_shapes(recipe, examples[0])
     return export_model(module, examples, shapes, recipe.outputs, folder / GRAPH)
+
+
+def dynamic_shapes(recipe: Recipe, example: TensorMap) -> DynamicShapes:
+    """The recipe's own, else the first dimension of each input as the batch."""
+    if recipe.has("dynamic_shapes"):
+        shapes: DynamicShapes | None = recipe.call("dynamic_shapes")
+        if shapes is not None:
+            return shapes
+    return {name: {0: "batch"} for name in example}
 
 
 def is_module(found: Any) -> bool:

@@ -13,17 +13,63 @@ from headrace.errors import ConfigRejected, NotFound
 from headrace.tensors import Signature
 from optimize.graphs import files_of, signature_of
 
+ENGINES = ("onnxruntime", "openvino", "tensorrt")  # that run a graph
 
-def publish(file: Path, repository: Repository, name: str, version: str | None = None) -> Artifact:
+
+def publish(
+    file: Path, repository: Repository, name: str, version: str | None = None, engine: str | None = None
+) -> Artifact:
     """The next version of the model `name`, unless one is given; ConfigRejected says what is wrong with the
     file, ArtifactRejected in which line of it."""
     check_model_name(name)
+    if engine is not None and file.suffix == ".py":
+        raise ConfigRejected(f"{file.name!r} is Python code, which runs in Python; leave --engine out")
+    check_engine(engine or ENGINES[0])
     if not file.is_file():
         raise ConfigRejected(f"{file.name!r} is not a file; give an ONNX graph or a Python file")
     version = version or next_version(repository, name)
     if file.suffix == ".py":
         return _publish_code(file, repository, name, version)
-    return _publish_graph(file, repository, name, version)
+    return _publish_graph(file, repository, name, version, engine or ENGINES[0])
+
+
+def publish_again(
+    repository: Repository, of: str, engine: str | None, version: str | None = None
+) -> Artifact:
+    """The version NAME/VERSION once more, to be run by another engine; ConfigRejected when that cannot be."""
+    name, _, old = of.partition("/")
+    if not old:
+        raise ConfigRejected(
+            f"{of[:64]!r}: give a file and --name, or NAME/VERSION of a published version and --engine"
+        )
+    source = repository.open(name, old)
+    manifest = source.manifest
+    if manifest.engine == "python":
+        raise ConfigRejected(f"'{name}/{old}' is Python code, which no other engine runs")
+    if engine is None or engine == manifest.engine:
+        raise ConfigRejected(
+            f"'{name}/{old}' is published for {manifest.engine} already; --engine names another of "
+            f"{', '.join(ENGINES)}"
+        )
+    check_engine(engine)
+    return repository.publish(
+        name,
+        version or next_version(repository, name),
+        {file: source.folder / file for file in manifest.graph_files()},
+        graph=manifest.graph,
+        signature=manifest.signature,
+        engine=engine,
+        grouping=manifest.grouping,
+        warm_up=manifest.warm_up,
+        precision=manifest.precision,
+        parent=old,
+    )
+
+
+def check_engine(engine: str) -> None:
+    """ConfigRejected when it is none that runs a graph."""
+    if engine not in ENGINES:
+        raise ConfigRejected(f"engine {engine[:64]!r} is unknown; allowed: {', '.join(ENGINES)}")
 
 
 def check_model_name(name: str) -> None:
@@ -95,7 +141,7 @@ def _publish_code(file: Path, repository: Repository, name: str, version: str) -
     )
 
 
-def _publish_graph(file: Path, repository: Repository, name: str, version: str) -> Artifact:
+def _publish_graph(file: Path, repository: Repository, name: str, version: str, engine: str) -> Artifact:
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -104,4 +150,6 @@ def _publish_graph(file: Path, repository: Repository, name: str, version: str) 
     except (DecodeError, ValueError) as err:
         raise ConfigRejected(f"{file.name!r} is neither an ONNX graph nor a Python file (.py)") from err
     signature = signature_of(model.graph)
-    return repository.publish(name, version, files_of(file), graph=file.name, signature=signature)
+    return repository.publish(
+        name, version, files_of(file), graph=file.name, signature=signature, engine=engine
+    )

@@ -44,6 +44,7 @@ class Conversion:
     reduce_range: bool = False  # weights in 7 bits: sums of U8S8 saturate on x86 without VNNI
     exclude: tuple[str, ...] = ()  # nodes that stay FP32
     only: tuple[str, ...] = ()  # if given, no other node is quantized
+    quantizes_bias: bool = True  # to INT32, which TensorRT does not take
 
 
 def op_types(graph: onnx.GraphProto) -> list[str]:
@@ -119,6 +120,7 @@ def convert(
             "ActivationSymmetric": how.is_symmetric,
             "WeightSymmetric": True,
             "MatMulConstBOnly": True,
+            "QuantizeBias": how.quantizes_bias,
             # An output in FP32 saves a rounding where the next operator computes in FP32 anyway, and
             # leaves classes apart that would fall on the same step of INT8.
             "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"],

@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from optimize.goals import reached
 from optimize.report import Report, Row
 
-ENGINES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "tensorrt": "TensorRT"}
+ENGINES = {
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "tensorrt": "TensorRT",
+    "aot": "AOTInductor",
+}
 _UNMEASURED = ("refused", "skipped", "failed")
 
 

@@ -106,7 +106,7 @@ _BODIES = {
         *("preprocess", "calibrate", "smooth", "tune", "tune-smooth", "static", "sensitivity"),
         *("dynamic", "precision"),
     ),
-    "training": ("prune-weights", "prune-channels", "distill"),
+    "training": ("prune-weights", "prune-channels", "distill", "compile"),
 }
 ROOMS: Mapping[str, Body] = {
     "prepare": _prepare,

@@ -64,6 +64,14 @@ class Precision(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class Compile(Step):
+    """Kernels written and compiled for this kind of processor, in FP32: for target aot."""
+
+    name: ClassVar[str] = "compile"
+    least_size: ClassVar[float] = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class PruneWeights(Step):
     """The smallest weights set to zero, in rounds with fine-tuning."""
 
@@ -104,11 +112,12 @@ class Distill(Step):
 
 STEPS: Mapping[str, type[Step]] = {
     step.name: step
-    for step in (QuantizeDynamic, QuantizeStatic, Precision, PruneWeights, PruneChannels, Distill)
+    for step in (QuantizeDynamic, QuantizeStatic, Precision, Compile, PruneWeights, PruneChannels, Distill)
 }
 Chain = tuple[Step, ...]
 # What is tried when nothing is asked for, in the order in which equals are preferred.
 DEFAULT: tuple[Chain, ...] = ((QuantizeStatic(),), (QuantizeDynamic(),), (Precision(),))
+COMPILED: tuple[Chain, ...] = ((Compile(),), (Precision("bf16"),))  # likewise, for target aot
 _STEP = re.compile(r"\s*([a-z0-9-]+)\s*(?:\((.*)\))?\s*", re.DOTALL)
 
 

@@ -14,7 +14,7 @@ from optimize import prune, structured
 from optimize.checkpoint import Checkpoint
 from optimize.export import output_names
 from optimize.modules import history_of, load_module, save_module
-from optimize.prepare import export_module, is_module, raw_examples
+from optimize.prepare import dynamic_shapes, export_module, is_module, raw_examples
 from optimize.rooms import Room
 
 if TYPE_CHECKING:
@@ -126,6 +126,18 @@ def distill(room: Room) -> dict[str, Any]:
     }
 
 
+def compile(room: Room) -> dict[str, Any]:
+    """The module's package, compiled for this machine."""
+    from optimize.compiled import PACKAGE, compile_module
+
+    line = room.line("", 1)
+    module, example = _module(room), raw_examples(room.recipe)[0]
+    shapes = dynamic_shapes(room.recipe, example)
+    target = compile_module(module, example, shapes, room.options["precision"], room.new_graph(PACKAGE))
+    line.advance()
+    return {"graph": target.name}
+
+
 def _module(room: Room) -> torch.nn.Module:
     """The module that the step begins with: that of the step before, or the recipe's."""
     folder = room.inputs["module"] / _MODULE
@@ -139,7 +151,7 @@ def _module(room: Room) -> torch.nn.Module:
     found = room.recipe.call("model")
     if not is_module(found):
         raise ConfigRejected(
-            "this step trains, so model() of the recipe must return a torch module, not an ONNX file"
+            "this step works on a torch module, so model() of the recipe must return one, not an ONNX file"
         )
     module: torch.nn.Module = found
     return module

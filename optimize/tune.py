@@ -42,15 +42,17 @@ class Candidate:
     """A set-up to be measured."""
 
     instances: int
-    threads: int  # of each engine
+    streams: int  # batches that each engine runs at a time
+    threads: int  # of each batch
     max_batch: int  # rows
     max_padding: float
     grouping: Grouping
 
     @property
     def simplicity(self) -> tuple[float, ...]:
-        """Smaller is simpler: fewer instances, then smaller batches, then less padding."""
-        return self.instances, self.max_batch, _SIMPLE[self.grouping], self.max_padding, self.threads
+        """Smaller is simpler: fewer instances, then fewer streams, smaller batches and less padding."""
+        shape = self.max_batch, _SIMPLE[self.grouping], self.max_padding
+        return self.instances, self.streams, *shape, self.threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class Fixed:
     """What the configuration gives already; None is to be found."""
 
     instances: int | None = None
+    streams: int | None = None
     threads: int | None = None
     max_batch: int | None = None
     max_padding: float | None = None
@@ -93,6 +96,7 @@ def fixed_by(config: Config, model: ModelConfig) -> Fixed:
         instances=(config.gateways if "gateways" in config.model_fields_set else None)
         if is_inline
         else model.replicas,
+        streams=batching.permits if "permits" in given else None,
         threads=model.threads if "threads" in model.model_fields_set else None,
         max_batch=batching.max_batch if "max_batch" in given else None,
         max_padding=batching.max_padding if "max_padding" in given else None,
@@ -105,8 +109,8 @@ def candidates(
 ) -> tuple[list[Candidate], Candidate]:
     """Every set-up worth measuring, and among them the one that runs untuned."""
     found = [
-        Candidate(instances, threads, max_batch, max_padding, grouping)
-        for instances, threads in _spent(cores, fixed)
+        Candidate(instances, streams, threads, max_batch, max_padding, grouping)
+        for instances, streams, threads in _spent(cores, fixed)
         for grouping in _groupings(manifest, fixed, buckets)
         for max_batch in _batches(manifest, fixed)
         for max_padding in _paddings(grouping, fixed)
@@ -114,6 +118,7 @@ def candidates(
     plain = ModelConfig()
     default = Candidate(
         fixed.instances or Config.model_fields["gateways"].default,
+        fixed.streams or plain.batching.permits,
         fixed.threads or plain.threads,
         fixed.max_batch or plain.batching.max_batch,
         plain.batching.max_padding if fixed.max_padding is None else fixed.max_padding,
@@ -122,13 +127,20 @@ def candidates(
     return list(dict.fromkeys([default, *found])), default
 
 
-def _spent(cores: int, fixed: Fixed) -> list[tuple[int, int]]:
-    """Ways to spend the cores on instances and their threads."""
-    ways = [(number, cores // number) for number in range(1, cores + 1) if cores % number == 0]
-    if fixed.instances is None and fixed.threads is None:
-        return ways
-    instances = fixed.instances or max(1, cores // (fixed.threads or 1))
-    return [(instances, fixed.threads or max(1, cores // instances))]
+def _spent(cores: int, fixed: Fixed) -> list[tuple[int, int, int]]:
+    """Ways to spend the cores on instances, their streams and the threads of these: of an instance's share
+    either all threads for one batch, or as many batches as there can be."""
+    ways = []
+    for instances in [fixed.instances] if fixed.instances else range(1, cores + 1):
+        share = max(1, cores // instances)
+        most = max(1, share // (fixed.threads or 1))
+        numbers = [fixed.streams] if fixed.streams else list(dict.fromkeys((1, most)))
+        ways += [(instances, streams, fixed.threads or max(1, share // streams)) for streams in numbers]
+    fitting = [way for way in ways if math.prod(way) <= cores]
+    if not fitting:
+        return [min(ways, key=math.prod)]
+    spent = max(map(math.prod, fitting))
+    return [way for way in fitting if math.prod(way) == spent]
 
 
 def _groupings(manifest: Manifest, fixed: Fixed, buckets: Sequence[Sizes]) -> list[Grouping]:
@@ -240,7 +252,9 @@ def tune(
 
 def _in_turns(rows: Sequence[Row], turns: int) -> Iterator[Row]:
     """Each row once in every round; there and back, so that engines are seldom loaded anew."""
-    order = sorted(rows, key=lambda row: (row.candidate.threads, row.candidate.instances))
+    order = sorted(
+        rows, key=lambda row: (row.candidate.threads, row.candidate.streams, row.candidate.instances)
+    )
     for number in range(turns):
         yield from order if number % 2 else reversed(order)
 
@@ -275,6 +289,7 @@ def _batching(candidate: Candidate, buckets: Sequence[Sizes]) -> dict[str, Any]:
         "grouping": candidate.grouping,
         "max_batch": candidate.max_batch,
         "max_padding": candidate.max_padding,
+        "permits": candidate.streams,
         "buckets": [dict(bucket) for bucket in buckets] if candidate.grouping == "buckets" else [],
         "oversize": "exact",
     }
@@ -295,6 +310,7 @@ def _tuned(
     return Tuned(
         instances=candidate.instances,
         threads=candidate.threads,
+        permits=candidate.streams,
         max_batch=candidate.max_batch,
         max_padding=candidate.max_padding,
         grouping=candidate.grouping,

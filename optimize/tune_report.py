@@ -22,7 +22,7 @@ def as_table(outcome: Outcome, title: str) -> Table:
 
     machine = outcome.tuned.machine
     table = Table(title=f"{title} on {machine.cores} cores of {machine.cpu}", box=box.SIMPLE_HEAD)
-    for name in ("", "instances", "grouping"):
+    for name in ("", "engines x streams x threads", "grouping"):
         table.add_column(name, no_wrap=True)
     for name in ("batch", "rows/s", "mean batch", "fill", "turns"):
         table.add_column(name, justify="right")
@@ -44,7 +44,7 @@ def _cells(row: Row) -> list[str]:
     candidate = row.candidate
     is_limited = candidate.grouping == "nearest"
     return [
-        f"{candidate.instances} x {candidate.threads}",
+        f"{candidate.instances} x {candidate.streams} x {candidate.threads}",
         f"{candidate.grouping}, {candidate.max_padding:.0%}" if is_limited else candidate.grouping,
         str(candidate.max_batch),
         f"{row.rate:.0f}",

@@ -110,7 +110,9 @@ class OrtTool:
         from engines.ort import OrtEngine
 
         self._folder = tempfile.TemporaryDirectory(prefix="headrace-profile-")
-        self._engine: OrtEngine = OrtEngine(self._artifact, self._threads, Path(self._folder.name) / "ort")
+        self._engine: OrtEngine = OrtEngine(
+            self._artifact, self._threads, profile_to=Path(self._folder.name) / "ort"
+        )
         self._engine.warm_up()
         most = max(1, self._events // (_num_nodes(self._artifact) + _PER_RUN))
         self._stand_in = StandIn(engine, self._engine, most, seconds)

@@ -23,7 +23,12 @@ def main() -> None:
     ray.init(address, namespace="another", _node_ip_address=node, log_to_driver=False, logging_level="ERROR")
     gateway = serve.get_app_handle("headrace")
     ended = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+
+    def listen() -> None:
+        sys.stdin.read()
+        ended.set()
+
+    threading.Thread(target=listen, daemon=True).start()
     calls = failed = wrong = 0
     slowest_s = 0.0
     x = np.ones((1, 3), np.float32)

@@ -12,7 +12,7 @@ from headrace.config import Config
 from monitoring.glyphs import size
 
 _LEAST_FREE = 0.1  # of a GPU's memory
-_LIBRARIES = ("tensorrt", "pycuda")
+_LIBRARIES = ("tensorrt", "pycuda", "cuda.bindings")
 
 
 def checks(config: Config | None) -> Iterator[Check]:
@@ -54,7 +54,10 @@ def device(nvml: Any, index: int) -> Check:
 
 
 def library(name: str) -> Check:
-    found = importlib.util.find_spec(name) is not None
+    try:
+        found = importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # of the package around it
+        found = False
     told = "installed" if found else "missing"
     return unless(found, "warn", name, told, "pip install 'headrace[gpu]', or the GPU image")
 

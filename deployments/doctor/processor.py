@@ -91,8 +91,8 @@ def asked_for(config: Config, cores: int) -> Iterator[Check]:
     """Whether engines have a core for each of their threads."""
     for model, versions in app.setups(config).items():
         for version, setup in versions.items():
-            threads = setup.instances * setup.threads
-            told = f"{setup.instances} with {setup.threads} threads each, on {cores} cores"
+            threads = setup.instances * setup.cores
+            told = f"{setup.instances} with {setup.cores} threads each, on {cores} cores"
             advice = f"engines wait for each other: fewer threads or instances, or headrace tune {model}"
             if config.models[model].placement == "replicas":
                 advice += "; on a cluster of several nodes this is as it should be"

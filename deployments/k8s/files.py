@@ -96,7 +96,7 @@ def _dev(config: Config, options: Options) -> dict[str, str]:
     }
     smaller = smaller.model_copy(update={"gateways": 1, "models": {**smaller.models, **models}})
     taken = 1 + sum(
-        entry.threads * max(1, len(entry.versions))
+        entry.cores * max(1, len(entry.versions))
         for entry in smaller.models.values()
         if entry.placement == "replicas"
     )

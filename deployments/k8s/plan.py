@@ -148,7 +148,10 @@ def _decided(config: Config, repository: Repository, options: Options) -> Config
         for version in entry.versions:  # the answering one is the last
             manifest = repository.manifest(name, version)
             setup = setup_of(entry, manifest, instances_of(config, entry), node.cpus)
-        changes = {"threads": setup.threads} if entry.placement == "replicas" else {}
+        changes: dict[str, Any] = {"threads": setup.threads} if entry.placement == "replicas" else {}
+        if changes and setup.batching.permits != entry.batching.permits:
+            permits = {"permits": setup.batching.permits}
+            changes["batching"] = entry.batching.model_copy(update=permits)
         models[name] = entry.model_copy(update=changes)
     config = config.model_copy(update={"models": models})
     app.pipelines(config)
@@ -174,13 +177,14 @@ def asks_of(config: Config, options: Options) -> list[Ask]:
         node, option = (
             (options.gpu_node, "--gpu-node-cpus") if entry.num_gpus else (options.cpu_node, "--cpus-per-node")
         )
-        if entry.threads > node.cpus:
+        if entry.cores > node.cpus:
+            streams = f" for each of {entry.batching.permits} batches" if entry.cores > entry.threads else ""
             raise ConfigRejected(
-                f"models.{name}.threads is {entry.threads}; allowed: up to {node.cpus}, the CPUs of a node "
-                f"({option})"
+                f"models.{name}.threads is {entry.threads}{streams}; allowed: up to {node.cpus}, the CPUs of "
+                f"a node ({option})"
             )
         least = entry.replicas if entry.autoscaling is None else entry.autoscaling.min_replicas
-        asks += [Ask(name, entry.threads, entry.num_gpus, least, entry.max_replicas) for _ in entry.versions]
+        asks += [Ask(name, entry.cores, entry.num_gpus, least, entry.max_replicas) for _ in entry.versions]
     return asks
 
 

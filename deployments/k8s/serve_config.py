@@ -51,7 +51,7 @@ def serve_config(config: Config, path: str, *, keep_off_gpus: bool = False) -> d
                 "args": {"config": path, "wait_s": str(_WAIT_S), "model": name, "version": version},
             }
             if keep_off_gpus and not entry.num_gpus:
-                application["deployments"] = [_on_cpu_nodes("Model", entry.threads)]
+                application["deployments"] = [_on_cpu_nodes("Model", entry.cores)]
             applications.append(application)
     document: dict[str, Any] = {
         "proxy_location": "EveryNode",

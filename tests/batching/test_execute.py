@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from batching.execute import Answer, group_label, run_group
 from batching.queue import Item
-from headrace.errors import DeadlinePassed, EngineFailed, TensorRejected
+from headrace.errors import DeadlinePassed, EngineFailed, EngineUnavailable, TensorRejected
 from headrace.tensors import Array, Signature, TensorMap, TensorSpec
 
 SIGNATURE = Signature(
@@ -105,6 +105,22 @@ def test_batches_that_fail_for_no_requests_fault_are_told_once(caplog: pytest.Lo
     told = [record for record in caplog.records if "each of its requests runs alone" in record.message]
     assert len(told) == 1
     assert "one row only" in told[0].message
+
+
+@pytest.mark.parametrize(("room", "calls", "answered"), [(4, 3, 8), (2, 3, 0), (8, 1, 8)])
+def test_a_batch_that_finds_no_room_is_halved_once(room: int, calls: int, answered: int) -> None:
+    engine = Engine()
+
+    def run(batch: TensorMap, outputs: tuple[str, ...]) -> dict[str, Array]:
+        found = engine.run(batch, outputs)
+        if len(batch["x"]) > room:
+            raise EngineUnavailable("the GPU has no memory left")
+        return found
+
+    found = run_group(run, SIGNATURE, [item(at / 7) for at in range(8)])
+    assert engine.calls == calls
+    assert sum(isinstance(result, Answer) for result in found) == answered
+    assert all(isinstance(result, Answer | EngineUnavailable) for result in found)
 
 
 def test_nothing_is_run_when_nothing_is_wanted() -> None:

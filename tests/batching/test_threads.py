@@ -37,6 +37,15 @@ async def test_calls_run_side_by_side_on_so_many_threads() -> None:
     threads.close()
 
 
+async def test_each_thread_begins_with_what_it_is_given() -> None:
+    begun: list[str] = []
+    threads = EngineThreads(3, lambda: begun.append(threading.current_thread().name))
+    await asyncio.gather(*(threads.call(lambda: None) for _ in range(3)))
+    threads.close()
+    assert set(begun) <= {"engine_0", "engine_1", "engine_2"}
+    assert len(begun) == len(set(begun)) >= 1
+
+
 async def test_a_caller_who_leaves_harms_nobody() -> None:
     threads = EngineThreads(1)
     left = threads.call(time.sleep, 0.05)

@@ -83,8 +83,24 @@ def test_what_is_given_stays_even_when_it_is_the_default(given: Any, found: dict
     setup = setup_of(model(**given), manifest(instances=2), 2, CORES)
     (key, value), *_ = found.items()
     assert setup.told()[key] == value
-    assert [name for name, origin in setup.origins.items() if origin != "tuned"] == [key]
+    others = ["threads", "permits"] if key == "threads" else [key]  # these two divide the cores together
+    assert [name for name, origin in setup.origins.items() if origin != "tuned"] == others
     assert setup.origins[key] == "configuration"
+
+
+def test_batches_at_a_time_are_as_tuned_with_the_threads_or_as_given() -> None:
+    tuned = manifest(instances=2, permits=2, threads=1)
+    setup = setup_of(model(), tuned, 2, CORES)
+    assert (setup.threads, setup.batching.permits, setup.cores) == (1, 2, 2)
+    assert in_words(setup).startswith("2 x 2 batches at a time x 1 thread,")
+    assert setup_of(model(threads=1), tuned, 2, CORES).batching.permits == 1
+    given = setup_of(model(batching={"permits": 3}), tuned, 2, CORES)
+    assert (given.batching.permits, given.origins["permits"], given.cores) == (3, "configuration", 3)
+
+
+def test_batches_on_a_gpu_ask_for_no_more_cores() -> None:
+    entry = model(placement="replicas", num_gpus=1, threads=2, batching={"permits": 2})
+    assert setup_of(entry, manifest(), 1, CORES).cores == 2
 
 
 def test_auto_is_not_given() -> None:
@@ -146,6 +162,19 @@ def test_code_runs_only_where_that_is_said() -> None:
     with pytest.raises(ConfigRejected, match="'text' is Python code, which runs in the server: set run_code"):
         setup_of(model(), code, 2, CORES)
     assert setup_of(model(run_code=True), code, 2, CORES).threads == 1
+
+
+def test_a_model_for_a_gpu_is_not_served_without_one() -> None:
+    on_gpu = manifest().model_copy(update={"engine": "tensorrt"})
+    with pytest.raises(
+        ConfigRejected, match="'text' runs in tensorrt, on a GPU: give it placement: replicas"
+    ):
+        setup_of(model(), on_gpu, 2, CORES)
+    setup = setup_of(model(placement="replicas", num_gpus=0.25), on_gpu, 1, CORES)
+    assert (setup.batching.permits, setup.gpu_share, setup.cores) == (2, 0.25, 1)
+    given = model(placement="replicas", num_gpus=2, batching={"permits": 3})
+    assert setup_of(given, on_gpu, 1, CORES).batching.permits == 3
+    assert setup_of(given, on_gpu, 1, CORES).gpu_share == 1.0
 
 
 def test_a_number_that_follows_the_work_is_told_with_its_bounds() -> None:

@@ -112,6 +112,13 @@ def test_threads_get_each_its_own_answer(engine):
     np.testing.assert_array_equal(np.stack(found), np.stack(wanted * 5))
 
 
+def test_batches_at_a_time_are_streams_with_threads_of_their_own(publish):
+    engine = load(publish(engine="openvino"), threads=1, streams=2)
+    assert engine._model.get_property("NUM_STREAMS") == 2
+    assert engine._model.get_property("INFERENCE_NUM_THREADS") == 2
+    engine.close()
+
+
 def test_answers_stay_as_they_are_when_the_next_batch_runs(engine):
     first = engine.run(_inputs([1, 2]))["vector"]
     kept = first.copy()
@@ -187,7 +194,7 @@ def test_a_manifest_that_names_other_inputs_is_refused(load_model, signature):
 
 @pytest.mark.parametrize(("precision", "hint"), [("fp32", "f32"), ("bf16", "bf16"), ("int8-static", "f32")])
 def test_the_manifests_precision_is_what_openvino_is_asked_for(load_model, precision, hint):
-    assert _settings(precision, 1)["INFERENCE_PRECISION_HINT"] == hint
+    assert _settings(precision, 1, 1)["INFERENCE_PRECISION_HINT"] == hint
     load_model(precision=precision).run(_inputs([1]))
 
 

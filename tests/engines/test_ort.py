@@ -1,7 +1,11 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import onnx
 import pytest
 
+from engines import ort
+from engines.driver import Device, Driver
 from engines.load import load
 from engines.manifest import SessionOptions
 from headrace.errors import ArtifactRejected, EngineFailed, TensorRejected
@@ -24,6 +28,29 @@ def test_rows_of_a_batch_are_answered_as_they_are_alone(engine):
     both = engine.run(_inputs([1, 2, 3], [4, 5, 6]))["vector"]
     assert both.shape == (2, 4)
     np.testing.assert_allclose(both[1:], engine.run(_inputs([4, 5, 6]))["vector"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("threads", "streams", "pool"), [(1, 1, 1), (2, 1, 2), (1, 2, 1), (3, 2, 5)])
+def test_batches_at_a_time_share_a_session_that_has_a_thread_for_each(publish, threads, streams, pool):
+    """A caller computes its own batch, with the others of the pool."""
+    engine = load(publish(), threads, streams)
+    assert engine._session.get_session_options().intra_op_num_threads == pool
+    rows = [_inputs([n % 100, (n * 7) % 100]) for n in range(64)]
+    wanted = [engine.run(row)["vector"] for row in rows]
+    with ThreadPoolExecutor(streams) as callers:
+        found = list(callers.map(lambda row: engine.run(row)["vector"], rows * 5))
+    np.testing.assert_array_equal(np.stack(found), np.stack(wanted * 5))
+
+
+def test_a_share_of_a_gpu_is_used_where_this_build_can(monkeypatch, caplog):
+    both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    assert ort._providers(both, 0.0) == ["CPUExecutionProvider"]
+    assert ort._providers(both[1:], 0.5) == ["CPUExecutionProvider"]
+    assert "install onnxruntime-gpu" in caplog.text
+    monkeypatch.setattr(ort, "find_driver", lambda: Driver("13.0", (Device("a GPU", "8.9", 16 << 30),)))
+    (name, settings), cpu = ort._providers(both, 0.5)
+    assert (name, cpu) == tuple(both)
+    assert settings["gpu_mem_limit"] == str(8 << 30)
 
 
 def test_warm_up_runs_the_shapes_of_the_manifest(engine):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import count
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -70,3 +71,20 @@ def test_what_the_engine_refuses_is_told() -> None:
 
     with pytest.raises(HeadraceError, match="no such word"):
         saturate(engine, SIGNATURE, [{"x": np.ones((1, 2), np.float32)}], BatchingConfig(), 1, 0.0)
+
+
+def test_as_many_batches_run_at_once_as_there_are_permits() -> None:
+    both = Barrier(2, timeout=10)
+
+    def engine(batch: TensorMap, outputs: tuple[str, ...]) -> dict[str, Array]:
+        both.wait()  # alone it would wait in vain
+        return {"y": batch["x"]}
+
+    requests = [{"x": np.ones((1, 5), np.float32)}] * 3
+    ran = saturate(engine, SIGNATURE, requests, BatchingConfig(permits=2, max_batch=1), 2, 0.0)
+    assert (ran.rows, ran.batches) == (2, 2)
+
+
+def test_what_runs_is_not_asked_for_again() -> None:
+    _, shapes = run([5], 4, 3, grouping="exact", max_batch=2)
+    assert shapes == [(2, 5)] * 3

@@ -51,14 +51,15 @@ def loaded(process: Instance) -> None:
 
 
 def row(rate: float, instances: int = 1, max_batch: int = 8, grouping: str = "exact") -> Row:
-    found = Row(Candidate(instances, 1, max_batch, 0.25, grouping))
+    found = Row(Candidate(instances, 1, 1, max_batch, 0.25, grouping))
     found.rate = rate
     return found
 
 
 def test_every_way_to_spend_the_cores_is_tried(double: Artifact) -> None:
     found, _ = candidates(double.manifest, 4, Fixed(), BUCKETS)
-    assert {(c.instances, c.threads) for c in found} == {(1, 4), (2, 2), (4, 1), (2, 1)}
+    ways = {(c.instances, c.streams, c.threads) for c in found}
+    assert ways == {(1, 1, 4), (1, 4, 1), (2, 1, 2), (2, 2, 1), (4, 1, 1), (2, 1, 1)}
     assert {c.max_batch for c in found} == set(BATCHES)
     assert {c.grouping for c in found} == {"exact", "nearest", "buckets"}
     assert {c.max_padding for c in found if c.grouping == "nearest"} == set(PADDINGS)
@@ -67,7 +68,7 @@ def test_every_way_to_spend_the_cores_is_tried(double: Artifact) -> None:
 
 def test_the_untuned_one_is_among_them(double: Artifact) -> None:
     found, default = candidates(double.manifest, 2, Fixed(), ())
-    assert default == Candidate(2, 1, 8, 0.1, "nearest")
+    assert default == Candidate(2, 1, 1, 8, 0.1, "nearest")
     assert found.count(default) == 1
 
 
@@ -86,17 +87,22 @@ def test_fixed_sizes_need_no_padding(double: Artifact) -> None:
 @pytest.mark.parametrize(
     ("fixed", "ways"),
     [
-        (Fixed(threads=2), {(2, 2)}),
-        (Fixed(threads=3), {(1, 3)}),
-        (Fixed(threads=9), {(1, 9)}),
-        (Fixed(instances=3), {(3, 1)}),
-        (Fixed(instances=1), {(1, 4)}),
-        (Fixed(instances=2, threads=1), {(2, 1)}),
+        (Fixed(threads=2), {(2, 1, 2), (1, 2, 2)}),
+        (Fixed(threads=3), {(1, 1, 3)}),
+        (Fixed(threads=9), {(1, 1, 9)}),
+        (Fixed(streams=1), {(1, 1, 4), (2, 1, 2), (4, 1, 1)}),
+        (Fixed(streams=4), {(1, 4, 1)}),
+        (Fixed(instances=3), {(3, 1, 1)}),
+        (Fixed(instances=9), {(9, 1, 1)}),
+        (Fixed(instances=1), {(1, 1, 4), (1, 4, 1)}),
+        (Fixed(instances=2, threads=1), {(2, 2, 1)}),
     ],
 )
-def test_what_is_settled_is_not_searched(double: Artifact, fixed: Fixed, ways: set[tuple[int, int]]) -> None:
+def test_what_is_settled_is_not_searched(
+    double: Artifact, fixed: Fixed, ways: set[tuple[int, int, int]]
+) -> None:
     found, default = candidates(double.manifest, 4, fixed, ())
-    assert {(c.instances, c.threads) for c in found if c != default} == ways
+    assert {(c.instances, c.streams, c.threads) for c in found if c != default} == ways
 
 
 def test_the_configuration_settles_what_it_gives() -> None:
@@ -104,13 +110,16 @@ def test_the_configuration_settles_what_it_gives() -> None:
         {
             "gateways": 2,
             "models": {
-                "a": {"threads": 1, "batching": {"max_batch": 8, "max_padding": 0.25, "grouping": "exact"}},
+                "a": {
+                    "threads": 1,
+                    "batching": {"permits": 2, "max_batch": 8, "max_padding": 0.25, "grouping": "exact"},
+                },
                 "b": {"placement": "replicas", "replicas": 3},
                 "c": {"batching": {"grouping": "auto"}},
             },
         }
     )
-    assert fixed_by(config, config.models["a"]) == Fixed(2, 1, 8, 0.25, "exact")
+    assert fixed_by(config, config.models["a"]) == Fixed(2, 2, 1, 8, 0.25, "exact")
     assert fixed_by(config, config.models["b"]) == Fixed(instances=3)
     assert fixed_by(config, config.models["c"]) == Fixed(instances=2)
     plain = parse_config({"models": {"c": {}}})
@@ -156,10 +165,10 @@ def test_what_slows_a_whole_round_slows_nobody() -> None:
 
 
 def test_a_version_is_tuned_in_processes_of_its_own(double: Artifact) -> None:
-    outcome = tune(double, SEEN, MACHINE, seconds=1.0, clients=8, buckets=BUCKETS, fixed=Fixed(max_batch=4))
+    outcome = tune(double, SEEN, MACHINE, seconds=2.0, clients=8, buckets=BUCKETS, fixed=Fixed(max_batch=4))
     tuned = outcome.tuned
     assert tuned.max_batch == 4
-    assert (tuned.instances, tuned.threads) in {(1, 2), (2, 1)}
+    assert (tuned.instances, tuned.permits, tuned.threads) in {(1, 1, 2), (1, 2, 1), (2, 1, 1)}
     assert tuned.buckets == BUCKETS
     assert tuned.figures["rows_per_s"] >= 0.9 * tuned.figures["fastest_rows_per_s"] > 0
     assert outcome.chosen in outcome.rows
@@ -174,7 +183,7 @@ def test_a_version_is_tuned_in_processes_of_its_own(double: Artifact) -> None:
 
 
 def test_too_little_time_is_told_with_what_is_enough(double: Artifact) -> None:
-    with pytest.raises(ConfigRejected, match=r"0.5 s are too few for 32 set-ups; give at least \d+ s"):
+    with pytest.raises(ConfigRejected, match=r"0.5 s are too few for 48 set-ups; give at least \d+ s"):
         tune(double, SEEN, MACHINE, seconds=0.5, clients=8)
 
 

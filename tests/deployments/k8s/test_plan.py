@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from deployments.k8s.options import Node, Options
-from deployments.k8s.plan import CACHE_SECRET, Plan, nodes_for, plan_of, without_gpus
+from deployments.k8s.plan import CACHE_SECRET, Plan, asks_of, nodes_for, plan_of, without_gpus
 from engines.artifact import Repository
 from engines.manifest import Machine, Tuned
 from headrace.config import parse_config
@@ -222,10 +222,25 @@ def test_what_was_tuned_for_nodes_like_these_is_decided_here(tmp_path: Path) -> 
     assert plan_of(parse_config(document), others).config.models["far"].threads == 1
 
 
-def tuned_for_four_cores(repository: Repository, model: str) -> None:
+def test_a_replica_asks_for_the_cores_of_all_its_batches(tmp_path: Path) -> None:
+    repository = publish_all(tmp_path)
+    tuned_for_four_cores(repository, "far", permits=4, threads=1)
+    document = {"repository": str(tmp_path), "models": {"far": {"placement": "replicas"}}}
+    plan = plan_of(parse_config(document), Options())
+    assert plan.config.models["far"].cores == 4
+    assert [ask.cpus for ask in asks_of(plan.config, Options()) if ask.name == "far"] == [4]
+    too_many = {**document, "models": {"far": {"placement": "replicas", "batching": {"permits": 5}}}}
+    with pytest.raises(
+        ConfigRejected, match="threads is 1 for each of 5 batches; allowed: up to 4, the CPUs"
+    ):
+        plan_of(parse_config(too_many), Options())
+
+
+def tuned_for_four_cores(repository: Repository, model: str, permits: int = 1, threads: int = 3) -> None:
     tuned = Tuned(
         instances=1,
-        threads=3,
+        threads=threads,
+        permits=permits,
         max_batch=8,
         max_padding=0.1,
         grouping="exact",

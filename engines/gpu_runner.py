@@ -1,0 +1,231 @@
+"""Batches on a GPU: while one computes, the next is uploaded and the answers of the one before come back."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, suppress
+from typing import Protocol
+
+import numpy as np
+
+from engines.gpu import DeviceFull, Gpu, Stream
+from engines.inflight import InFlight
+from engines.slots import Place, Shapes, Slot
+from headrace.errors import EngineFailed, EngineUnavailable
+from headrace.tensors import Array, TensorMap
+
+_log = logging.getLogger(__name__)
+
+DEPTH = 2  # batches on the GPU at a time
+MOST_GRAPHS = 32  # of each of these
+_MIB = 1 << 20
+
+
+class Kernel(Protocol):
+    """What computes a batch that lies in the GPU's memory. It is called on the GPU's thread only."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the GPU's memory that `open` will take at least."""
+        ...
+
+    def open(self, gpu: Gpu) -> None: ...
+
+    @property
+    def inputs(self) -> Sequence[Place]:
+        """Once it is open."""
+        ...
+
+    @property
+    def outputs(self) -> Sequence[Place]:
+        """Likewise."""
+        ...
+
+    def place(self, shapes: Shapes) -> Shapes:
+        """The shapes of the outputs for inputs of these shapes, which the next `enqueue` will have.
+        TensorRejected when it cannot take them."""
+        ...
+
+    def enqueue(self, addresses: Mapping[str, int], stream: Stream) -> None:
+        """Give the work to the stream and return at once."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class GpuRunner:
+    """Runs a kernel's batches from any thread. Use `start` and `close` once each."""
+
+    def __init__(
+        self,
+        gpu: Gpu,
+        kernel: Kernel,
+        *,
+        depth: int = DEPTH,
+        budget_bytes: int | None = None,
+        uses_graphs: bool = True,
+    ) -> None:
+        """`budget_bytes` is what it may take of the GPU's memory: None, what is free."""
+        self._gpu = gpu
+        self._kernel = kernel
+        self._depth = depth
+        self._budget_bytes = budget_bytes
+        self._uses_graphs = uses_graphs
+        self._lanes: _Lanes | None = None
+        self._flight: InFlight[dict[str, Array]] = InFlight(depth, self._begin, self._end)
+
+    def start(self) -> None:
+        """EngineUnavailable when there is no GPU, or too little memory of it."""
+        self._flight.start()
+
+    def submit(self, inputs: TensorMap, outputs: Sequence[str]) -> Future[dict[str, Array]]:
+        """The named outputs of a batch. Its inputs must not change until that is done."""
+        assert self._lanes is not None
+        return self._flight.submit(_Batch(self._lanes, inputs, tuple(outputs)))
+
+    def close(self) -> None:
+        """Finish what was submitted, and give back all memory."""
+        self._flight.close()
+
+    @property
+    def num_graphs(self) -> int:
+        return 0 if self._lanes is None else self._lanes.num_graphs
+
+    def _begin(self) -> None:
+        self._lanes = _Lanes(self._gpu, self._kernel, self._depth, self._budget_bytes, self._uses_graphs)
+
+    def _end(self) -> None:
+        if self._lanes is not None:
+            self._lanes.close()
+
+
+class _Lanes:
+    """The streams and the slots. All of it is called on the GPU's thread."""
+
+    def __init__(
+        self, gpu: Gpu, kernel: Kernel, depth: int, budget_bytes: int | None, uses_graphs: bool
+    ) -> None:
+        self._gpu = gpu
+        self._kernel = kernel
+        self._uses_graphs = uses_graphs
+        with ExitStack() as undo:
+            gpu.open()
+            undo.callback(gpu.close)
+            room = gpu.free_bytes()
+            share = room if budget_bytes is None else min(room, budget_bytes)
+            _check_room(kernel.num_bytes, share, share < room)
+            undo.callback(kernel.close)
+            kernel.open(gpu)
+            taken = room - gpu.free_bytes()
+            places = [*kernel.inputs, *kernel.outputs]
+            _check_room(taken + depth * sum(place.num_bytes for place in places), share, share < room)
+            self._upload, self._compute, self._download = (gpu.stream() for _ in range(3))
+            undo.callback(self._forget_streams)
+            self._slots: list[Slot] = []
+            for _ in range(depth):
+                self._slots.append(Slot(gpu, places, MOST_GRAPHS))
+                undo.callback(self._slots[-1].free)
+            self._free = deque(self._slots)  # by turns, so that each comes to know the shapes
+            undo.callback(self._settle)
+            self._held = undo.pop_all()
+
+    @property
+    def num_graphs(self) -> int:
+        return sum(slot.num_graphs for slot in self._slots)
+
+    def begin(self, inputs: TensorMap, wanted: Sequence[str]) -> tuple[Slot, Shapes]:
+        """Put the whole way of a batch on the streams: up, through the kernel, and down again."""
+        slot = self._free.popleft()
+        try:
+            shapes = {place.name: inputs[place.name].shape for place in self._kernel.inputs}
+            found = self._kernel.place(shapes)
+            for name, shape in shapes.items():
+                host = slot.host(name, shape)
+                np.copyto(host, inputs[name])
+                self._upload.upload(slot.memory(name), host)
+            self._upload.record(slot.uploaded)
+            self._compute.wait_for(slot.uploaded)
+            self._run(slot, shapes)
+            self._compute.record(slot.computed)
+            self._download.wait_for(slot.computed)
+            for name in wanted:
+                self._download.download(slot.host(name, found[name]), slot.memory(name))
+            self._download.record(slot.downloaded)
+        except BaseException:
+            self._settle()  # some of it may be under way in this slot's memory
+            self._free.append(slot)
+            raise
+        return slot, {name: found[name] for name in wanted}
+
+    def end(self, slot: Slot, shapes: Shapes) -> dict[str, Array]:
+        try:
+            slot.downloaded.wait()
+            return {name: slot.host(name, shape).copy() for name, shape in shapes.items()}
+        finally:
+            self._free.append(slot)
+
+    def close(self) -> None:
+        self._held.close()
+
+    def _run(self, slot: Slot, shapes: Shapes) -> None:
+        graph, is_due = slot.graph(shapes) if self._uses_graphs else (None, False)
+        if graph is not None:
+            graph.launch(self._compute)
+            return
+        self._kernel.enqueue(slot.addresses, self._compute)
+        if is_due:
+            self._capture(slot, shapes)
+
+    def _capture(self, slot: Slot, shapes: Shapes) -> None:
+        """For the next time; right after a run of the same shape, in which TensorRT does what no graph can
+        hold. What cannot be captured costs speed, and no answer."""
+        try:
+            graph = self._gpu.capture(
+                self._compute, lambda: self._kernel.enqueue(slot.addresses, self._compute)
+            )
+        except (EngineFailed, DeviceFull):
+            _log.warning("this model's batches cannot be captured as CUDA graphs", exc_info=True)
+            self._uses_graphs = False
+        else:
+            slot.keep(shapes, graph)
+
+    def _settle(self) -> None:
+        """Wait for whatever is under way; who waits for it is told of its failure, if it fails."""
+        for stream in (self._upload, self._compute, self._download):
+            with suppress(EngineFailed):
+                stream.synchronize()
+
+    def _forget_streams(self) -> None:
+        del self._upload, self._compute, self._download
+
+
+class _Batch:
+    """One batch's way."""
+
+    def __init__(self, lanes: _Lanes, inputs: TensorMap, wanted: Sequence[str]) -> None:
+        self._lanes = lanes
+        self._inputs = inputs
+        self._wanted = wanted
+
+    def start(self) -> None:
+        self._slot, self._shapes = self._lanes.begin(self._inputs, self._wanted)
+
+    def is_done(self) -> bool:
+        return self._slot.downloaded.is_done()
+
+    def finish(self) -> dict[str, Array]:
+        return self._lanes.end(self._slot, self._shapes)
+
+
+def _check_room(needed: int, share: int, is_limited: bool) -> None:
+    """EngineUnavailable with the numbers when the GPU lacks what the engine is known to take."""
+    if needed > share:
+        whose = "this engine's share" if is_limited else "free"
+        raise EngineUnavailable(
+            f"the model needs {needed / _MIB:.0f} MiB of the GPU's memory, and {share / _MIB:.0f} are "
+            f"{whose}; take smaller batches (max_batch) or buckets, fewer models on this GPU (num_gpus), or "
+            "a larger one"
+        )

@@ -1,0 +1,135 @@
+"""Built plans, kept by what they were built of and for.
+
+A plan is a program that a library runs unchecked. So it is taken from a folder that nobody else may write
+into, and only with the digest that was noted when it was built; anything else is as if it were not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import stat
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from engines.trt_build import Recipe
+from headrace.errors import ConfigRejected
+
+_log = logging.getLogger(__name__)
+_NOTE_LIMIT = 64 << 10
+_PRIVATE = 0o077  # bits that nobody but the owner may have
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What a plan depends on. With another GPU, release or graph it is another plan."""
+
+    graph: str  # SHA-256 of the version that it was made of
+    recipe: str  # likewise of how
+    library: str  # its name and release
+    architecture: str  # compute capabilities, as "8.9"
+
+    @classmethod
+    def of(cls, digest: str, recipe: Recipe, library: str, architecture: str) -> Key:
+        return cls(
+            digest, _sha256(json.dumps(asdict(recipe), sort_keys=True).encode()), library, architecture
+        )
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+        return _sha256(json.dumps(asdict(self), sort_keys=True).encode())[:32]
+
+
+class Plans:
+    """A folder of plans, made when the first one is kept. ConfigRejected when others may write into it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def get(self, key: Key) -> bytes | None:
+        """None when there is none, or one that is not what was kept."""
+        if not self._folder.exists():
+            return None
+        self._check()
+        note = self._read(f"{key.name}.json", _NOTE_LIMIT)
+        data = None if note is None else self._read(f"{key.name}.plan", None)
+        if note is None or data is None:
+            return None
+        try:
+            told = json.loads(note)
+            is_it = told["key"] == asdict(key) and told["sha256"] == _sha256(data)
+        except (ValueError, KeyError, TypeError):
+            is_it = False
+        if not is_it:
+            _log.warning("a kept plan is damaged, and is built anew")
+            return None
+        return data
+
+    def get_or_build(self, key: Key, build: Callable[[], bytes]) -> bytes:
+        """The kept one, else what `build` makes, which is kept. Two processes may build the same one."""
+        if (known := self.get(key)) is not None:
+            return known
+        data = build()
+        self.put(key, data)
+        return data
+
+    def put(self, key: Key, data: bytes) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._check()
+        self._write(f"{key.name}.plan", data)
+        self._write(f"{key.name}.json", json.dumps({"key": asdict(key), "sha256": _sha256(data)}).encode())
+
+    def timing_cache(self, library: str, architecture: str) -> bytes:
+        """What earlier builds for this GPU measured; b"" at first."""
+        if not self._folder.exists():
+            return b""
+        self._check()
+        return self._read(_timings(library, architecture), None) or b""
+
+    def put_timing_cache(self, library: str, architecture: str, data: bytes) -> None:
+        if data:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._check()
+            self._write(_timings(library, architecture), data)
+
+    def _check(self) -> None:
+        found = self._folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & _PRIVATE:
+            raise ConfigRejected(
+                "the folder of built plans must belong to who runs the server, and to nobody else (mode "
+                "0700): plans are run unchecked. Mend its mode, or name another folder"
+            )
+
+    def _read(self, name: str, limit: int | None) -> bytes | None:
+        try:
+            descriptor = os.open(self._folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return None
+        with os.fdopen(descriptor, "rb") as file:
+            return file.read(-1 if limit is None else limit)
+
+    def _write(self, name: str, data: bytes) -> None:
+        """Whole or not at all."""
+        descriptor, path = tempfile.mkstemp(dir=self._folder)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(path).replace(self._folder / name)
+        except BaseException:
+            Path(path).unlink(missing_ok=True)
+            raise
+
+
+def _timings(library: str, architecture: str) -> str:
+    return f"{_sha256(f'{library} {architecture}'.encode())[:32]}.timings"
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

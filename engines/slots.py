@@ -1,0 +1,102 @@
+"""Where the tensors of a batch are while it is on a GPU: one place on each side for each, of the largest
+size, so that addresses never change."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from engines.gpu import Event, Gpu, Graph, Memory, Pinned
+from headrace.tensors import DTYPES, Array
+
+Shape = tuple[int, ...]
+Shapes = Mapping[str, Shape]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A tensor: its name, its datatype in the protocol's words, and the largest shape it may have."""
+
+    name: str
+    dtype: str
+    largest: Shape
+
+    @property
+    def num_bytes(self) -> int:
+        return num_bytes(self.dtype, self.largest)
+
+
+class Slot:
+    """The memory of one batch at a time, and the graphs captured for its addresses."""
+
+    def __init__(self, gpu: Gpu, places: Sequence[Place], most_graphs: int) -> None:
+        """DeviceFull when the GPU has too little memory; nothing is held then."""
+        self._dtypes = {place.name: place.dtype for place in places}
+        self._most_graphs = most_graphs
+        self._graphs: OrderedDict[tuple[tuple[str, Shape], ...], Graph | None] = OrderedDict()
+        with ExitStack() as undo:
+            self._pinned: dict[str, Pinned] = {}
+            self._memory: dict[str, Memory] = {}
+            for place in places:
+                self._pinned[place.name] = pinned = gpu.pin(max(1, place.num_bytes))
+                undo.callback(pinned.free)
+                self._memory[place.name] = memory = gpu.allocate(max(1, place.num_bytes))
+                undo.callback(memory.free)
+            self._held = undo.pop_all()
+        self.uploaded: Event = gpu.event()
+        self.computed: Event = gpu.event()
+        self.downloaded: Event = gpu.event()
+
+    @property
+    def addresses(self) -> dict[str, int]:
+        return {name: memory.address for name, memory in self._memory.items()}
+
+    def memory(self, name: str) -> Memory:
+        return self._memory[name]
+
+    def host(self, name: str, shape: Shape) -> Array:
+        """The tensor's pinned memory as an array of this shape."""
+        dtype = self._dtypes[name]
+        return self._pinned[name].array[: num_bytes(dtype, shape)].view(DTYPES[dtype]).reshape(shape)
+
+    @property
+    def num_graphs(self) -> int:
+        return sum(graph is not None for graph in self._graphs.values())
+
+    def graph(self, shapes: Shapes) -> tuple[Graph | None, bool]:
+        """The graph for these shapes, if there is one; and whether it is time to capture one: not at the
+        first time, since shapes that come only once are not worth it, and a library's first run of a shape
+        may do what no graph can hold."""
+        key = tuple(shapes.items())
+        if key in self._graphs:
+            self._graphs.move_to_end(key)
+            return self._graphs[key], self._graphs[key] is None
+        self._keep(key, None)
+        return None, False
+
+    def keep(self, shapes: Shapes, graph: Graph) -> None:
+        """In place of the one that was not used for the longest time, when there are too many."""
+        self._keep(tuple(shapes.items()), graph)
+
+    def _keep(self, key: tuple[tuple[str, Shape], ...], graph: Graph | None) -> None:
+        self._graphs[key] = graph
+        self._graphs.move_to_end(key)
+        while len(self._graphs) > self._most_graphs:
+            _, old = self._graphs.popitem(last=False)
+            if old is not None:
+                old.free()
+
+    def free(self) -> None:
+        for graph in self._graphs.values():
+            if graph is not None:
+                graph.free()
+        self._graphs.clear()
+        del self.uploaded, self.computed, self.downloaded  # the last who hold on to these
+        self._held.close()
+
+
+def num_bytes(dtype: str, shape: Shape) -> int:
+    return math.prod(shape) * DTYPES[dtype].itemsize

@@ -1,0 +1,156 @@
+"""TensorRT: a version's plan, built once for each kind of GPU and kept, and its batches on the GPU."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from engines.artifact import Artifact
+from engines.cuda import CudaGpu
+from engines.driver import find_driver
+from engines.examples import example_inputs
+from engines.external import external_files
+from engines.gpu import Gpu
+from engines.gpu_runner import DEPTH, GpuRunner
+from engines.plans import Key, Plans
+from engines.profiles import BATCH, Sizes, make_profiles
+from engines.trt_build import Plan, Recipe, Watcher, build
+from engines.trt_kernel import TRT_DTYPES, TrtKernel
+from engines.trt_library import RTX, Library, find
+from headrace.errors import ArtifactRejected
+from headrace.tensors import Array, Signature, TensorMap
+
+_log = logging.getLogger(__name__)
+
+MAX_BATCH = 32  # rows, when nothing else is said
+_CUDA = {RTX: "13.0"}  # the least that the driver must run; TensorRT itself says so when it is too old
+_WARM_UPS = 2 * DEPTH  # of a shape: in each slot as it is, and to be captured
+
+
+class TensorRtEngine:
+    """A model in TensorRT, with two batches on the GPU at a time. Batches of more than `max_batch` rows are
+    run in parts."""
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        max_batch: int = MAX_BATCH,
+        buckets: Sequence[Sizes] = (),
+        plans: Plans | None = None,
+        gpu: Gpu | None = None,
+        gpu_share: float = 1.0,
+        watcher: Watcher | None = None,
+    ) -> None:
+        """`gpu_share` is the part of the GPU's memory that it may take.
+
+        EngineUnavailable when there is no TensorRT, no driver that it works with, no GPU or no room on it.
+        """
+        library = find()
+        driver = find_driver(least=_CUDA.get(library.name, "0.0"))
+        device = driver.devices[0]
+        recipe = recipe_of(library, artifact, device.architecture, max_batch, buckets)
+        plan = plan_of(library, artifact, recipe, device.architecture, plans, watcher)
+        self._signature = artifact.manifest.signature
+        self._warm_up = artifact.manifest.warm_up
+        self._max_batch = max_batch if self._signature.is_batchable else None
+        kernel = TrtKernel(library, plan, self._signature, recipe.profiles)
+        budget = int(gpu_share * device.memory_bytes) if gpu_share < 1 else None
+        self._runner = GpuRunner(gpu or CudaGpu(), kernel, budget_bytes=budget)
+        self._runner.start()
+
+    @property
+    def signature(self) -> Signature:
+        return self._signature
+
+    def warm_up(self) -> None:
+        for sizes in self._warm_up:
+            for _ in range(_WARM_UPS):
+                self.run(example_inputs(self._signature, sizes))
+
+    def run(self, batch: TensorMap, outputs: tuple[str, ...] = ()) -> dict[str, Array]:
+        self._signature.check_outputs(outputs)
+        rows = self._signature.check(batch).get(BATCH, 1)
+        names = outputs or tuple(spec.name for spec in self._signature.outputs)
+        most = self._max_batch
+        if most is None or rows <= most:
+            return self._runner.submit(batch, names).result()
+        parts = [
+            self._runner.submit({name: array[at : at + most] for name, array in batch.items()}, names)
+            for at in range(0, rows, most)
+        ]
+        found = [part.result() for part in parts]
+        return {name: np.concatenate([each[name] for each in found]) for name in names}
+
+    def close(self) -> None:
+        self._runner.close()
+
+
+def plans_here() -> Plans:
+    """Where this user's plans are kept: HEADRACE_PLANS, else in the user's cache."""
+    folder = os.environ.get("HEADRACE_PLANS")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Plans(Path(folder) if folder else cache / "headrace" / "plans")
+
+
+def recipe_of(
+    library: Library, artifact: Artifact, architecture: str, max_batch: int, buckets: Sequence[Sizes]
+) -> Recipe:
+    """How a version's plan is built for batches of these sizes."""
+    signature = artifact.manifest.signature
+    known = set(TRT_DTYPES.values())
+    if others := [
+        f"{spec.name}: {spec.dtype}"
+        for spec in (*signature.inputs, *signature.outputs)
+        if spec.dtype not in known
+    ]:
+        raise ArtifactRejected(
+            f"'{artifact.manifest.name}/{artifact.manifest.version}' takes or gives {', '.join(others)}; "
+            f"TensorRT has {', '.join(sorted(known))}: publish it for onnxruntime"
+        )
+    profiles = make_profiles(signature, max_batch, buckets)
+    return Recipe(profiles, (architecture,) if library.architectures else ())
+
+
+def plan_of(
+    library: Library,
+    artifact: Artifact,
+    recipe: Recipe,
+    architecture: str,
+    plans: Plans | None = None,
+    watcher: Watcher | None = None,
+) -> bytes:
+    """The kept plan of a version for this kind of GPU, else one that is built now, and kept."""
+    kept = plans or plans_here()
+    key = Key.of(artifact.digest, recipe, library.in_words, architecture)
+
+    def made() -> bytes:
+        manifest = artifact.manifest
+        _log.info("building the plan of %s/%s for %s", manifest.name, manifest.version, architecture)
+        before = kept.timing_cache(library.in_words, architecture)
+        plan = build_plan(library, artifact, recipe, watcher, before)
+        kept.put_timing_cache(library.in_words, architecture, plan.timing_cache)
+        return plan.data
+
+    return kept.get_or_build(key, made)
+
+
+def build_plan(
+    library: Library,
+    artifact: Artifact,
+    recipe: Recipe,
+    watcher: Watcher | None = None,
+    timing_cache: bytes = b"",
+) -> Plan:
+    """A version's plan, from verified bytes only."""
+    manifest = artifact.manifest
+    graph = artifact.read(manifest.graph)
+    if weights := external_files(graph, manifest.graph_files().keys()):
+        raise ArtifactRejected(
+            f"'{manifest.graph}' of '{manifest.name}/{manifest.version}' keeps weights in {sorted(weights)}, "
+            "which TensorRT cannot take verified; publish a single file"
+        )
+    return build(library, graph, manifest.signature, recipe, watcher, timing_cache)

@@ -1,0 +1,131 @@
+"""A real GPU by pycuda, with torch as what computes: `pytest -m gpu` where there is one."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from engines.cuda import CudaGpu
+from engines.driver import find_driver
+from engines.gpu import DeviceFull
+from engines.gpu_runner import GpuRunner
+from headrace.errors import EngineUnavailable
+from headrace.tensors import Array
+
+pytestmark = pytest.mark.gpu
+
+
+def why_not() -> str:
+    try:
+        find_driver()
+        import pycuda  # noqa: F401
+        import torch
+    except (EngineUnavailable, ImportError) as err:
+        return str(err)
+    return "" if torch.cuda.is_available() else "torch is not built for CUDA"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _there_is_one() -> None:
+    if reason := why_not():
+        pytest.skip(reason)
+
+
+def runner(rows: int, columns: int, **options: object) -> GpuRunner:
+    from tests.engines.torch_kernel import Doubling
+
+    found = GpuRunner(CudaGpu(), Doubling((rows, columns)), **options)  # type: ignore[arg-type]
+    found.start()
+    return found
+
+
+def batches(count: int, rows: int, columns: int) -> list[Array]:
+    rng = np.random.default_rng(0)
+    shapes = rng.integers(1, (rows + 1, columns + 1), (count, 2))
+    return [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+
+
+@pytest.mark.parametrize("uses_graphs", [False, True])
+def test_every_batch_gets_its_own_answer(uses_graphs: bool) -> None:
+    found = runner(64, 256, uses_graphs=uses_graphs)
+    given = batches(60, 8, 8) * 5
+    futures = [found.submit({"x": batch}, ("y",)) for batch in given]
+    for batch, future in zip(given, futures, strict=True):
+        np.testing.assert_array_equal(future.result(60)["y"], 2 * batch)
+    assert (found.num_graphs > 0) == uses_graphs
+    found.close()
+
+
+def test_it_may_be_asked_from_many_threads() -> None:
+    found = runner(64, 256)
+    given = batches(200, 64, 256)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda batch: found.submit({"x": batch}, ("y",)).result(60)["y"], given))
+    for batch, answer in zip(given, answers, strict=True):
+        np.testing.assert_array_equal(answer, 2 * batch)
+    found.close()
+
+
+def test_copies_go_on_while_another_batch_computes() -> None:
+    """The figure is that of `benchmarks.gpu`; here only that there is a gain at all."""
+
+    def seconds(depth: int) -> float:
+        found = runner(1024, 16384, depth=depth)
+        batch = np.ones((1024, 16384), np.float32)
+        for future in [found.submit({"x": batch}, ("y",)) for _ in range(4)]:
+            future.result(60)
+        began = time.perf_counter()
+        for future in [found.submit({"x": batch}, ("y",)) for _ in range(20)]:
+            future.result(60)
+        took = time.perf_counter() - began
+        found.close()
+        return took
+
+    assert min(seconds(1) for _ in range(3)) > min(seconds(2) for _ in range(3))
+
+
+def test_memory_that_is_not_there_is_told_and_the_gpu_lives() -> None:
+    with pytest.raises(EngineUnavailable, match="MiB of the GPU's memory"):
+        runner(1 << 20, 1 << 20)
+    gpu = CudaGpu()
+    gpu.open()
+    try:
+        with pytest.raises(DeviceFull):
+            gpu.allocate(1 << 50)
+    finally:
+        gpu.close()
+    found = runner(4, 4)
+    assert found.submit({"x": np.ones((4, 4), np.float32)}, ("y",)).result(60)["y"].sum() == 32
+    found.close()
+
+
+def test_a_batch_that_fails_leaves_the_others() -> None:
+    from tests.engines.torch_kernel import Doubling
+
+    kernel = Doubling((4, 4))
+    found = GpuRunner(CudaGpu(), kernel)
+    found.start()
+    batch = np.ones((4, 4), np.float32)
+    kernel.fails_with = DeviceFull("no memory left")
+    with pytest.raises(DeviceFull):
+        found.submit({"x": batch}, ("y",)).result(60)
+    kernel.fails_with = None
+    np.testing.assert_array_equal(found.submit({"x": batch}, ("y",)).result(60)["y"], 2 * batch)
+    found.close()
+
+
+def test_nothing_is_left_on_the_gpu() -> None:
+    import torch
+
+    torch.zeros(1, device="cuda")
+    free: list[int] = []
+    for _ in range(4):
+        found = runner(1024, 4096)
+        for batch in batches(10, 4, 4) * 3:
+            found.submit({"x": batch}, ("y",)).result(60)
+        found.close()
+        free.append(torch.cuda.mem_get_info()[0])
+    assert free[-1] >= free[1] - (1 << 20)

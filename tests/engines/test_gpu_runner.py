@@ -1,0 +1,242 @@
+"""Batches on a GPU, on paper: whatever order the streams may take, each gets its own answer."""
+
+from __future__ import annotations
+
+import gc
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from engines.gpu import DeviceFull, Pinned
+from engines.gpu_runner import MOST_GRAPHS, GpuRunner
+from headrace.errors import EngineFailed, EngineUnavailable
+from headrace.tensors import Array
+from tests.engines.paper_gpu import Doubling, PaperGpu
+
+ROWS, COLUMNS = 8, 16
+BOTH = ("y", "n")
+
+
+def batches(count: int, seed: int = 0) -> list[Array]:
+    rng = np.random.default_rng(seed)
+    shapes = rng.integers(1, (ROWS + 1, COLUMNS + 1), (count, 2))
+    return [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+
+
+def check(batch: Array, found: dict[str, Array]) -> None:
+    np.testing.assert_array_equal(found["y"], 2 * batch)
+    assert found["n"].tolist() == [batch.shape[1]] * batch.shape[0]
+
+
+def submit_all(runner: GpuRunner, given: list[Array]) -> list[Future[dict[str, Array]]]:
+    return [runner.submit({"x": batch}, BOTH) for batch in given]
+
+
+@pytest.mark.parametrize("uses_graphs", [False, True])
+@pytest.mark.parametrize("seed", range(20))
+def test_every_batch_gets_its_own_answer_in_whatever_order_the_streams_go(
+    seed: int, uses_graphs: bool
+) -> None:
+    gpu = PaperGpu(seed)
+    runner = GpuRunner(gpu, Doubling(ROWS, COLUMNS), uses_graphs=uses_graphs)
+    runner.start()
+    given = batches(12, seed) * 8
+    for batch, future in zip(given, submit_all(runner, given), strict=True):
+        check(batch, future.result(10))
+    runner.close()
+    assert gpu.is_empty()
+    assert bool(gpu.launched) == uses_graphs
+
+
+def test_without_the_events_answers_would_be_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That the paper tells a mistake."""
+    monkeypatch.setattr("tests.engines.paper_gpu.PaperStream.wait_for", lambda *_: None)
+    wrong = 0
+    for seed in range(20):
+        runner = GpuRunner(PaperGpu(seed), Doubling(ROWS, COLUMNS))
+        runner.start()
+        for batch, future in zip(given := batches(20, seed), submit_all(runner, given), strict=True):
+            wrong += not np.array_equal(future.result(10)["y"], 2 * batch)
+        runner.close()
+    assert wrong > 10
+
+
+def test_it_may_be_asked_from_many_threads() -> None:
+    gpu = PaperGpu(1)
+    runner = GpuRunner(gpu, Doubling(ROWS, COLUMNS))
+    runner.start()
+    given = batches(200, 1)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda batch: runner.submit({"x": batch}, BOTH).result(10), given))
+    for batch, outputs in zip(given, found, strict=True):
+        check(batch, outputs)
+    runner.close()
+    assert gpu.is_empty()
+
+
+def test_only_what_is_wanted_comes_back() -> None:
+    runner = GpuRunner(PaperGpu(), Doubling(ROWS, COLUMNS))
+    runner.start()
+    assert list(runner.submit({"x": batches(1)[0]}, ("n",)).result(10)) == ["n"]
+    runner.close()
+
+
+def test_answers_stay_as_they_are_when_the_next_batches_run() -> None:
+    runner = GpuRunner(PaperGpu(), Doubling(ROWS, COLUMNS))
+    runner.start()
+    first, *others = batches(6)
+    found = runner.submit({"x": first}, BOTH).result(10)
+    for future in submit_all(runner, others):
+        future.result(10)
+    check(first, found)
+    runner.close()
+
+
+def test_a_shape_is_captured_when_it_comes_again_and_then_replayed() -> None:
+    gpu, kernel = PaperGpu(), Doubling(ROWS, COLUMNS)
+    runner = GpuRunner(gpu, kernel, depth=1)
+    runner.start()
+    batch = np.ones((2, 3), np.float32)
+    for _ in range(6):
+        check(batch, runner.submit({"x": batch}, BOTH).result(10))
+    assert kernel.enqueued == 3  # twice as it is, once to be captured
+    assert (runner.num_graphs, gpu.launched) == (1, 4)
+    runner.close()
+
+
+def test_graphs_are_no_more_than_so_many_and_the_latest() -> None:
+    gpu = PaperGpu()
+    runner = GpuRunner(gpu, Doubling(ROWS, COLUMNS), depth=1)
+    runner.start()
+    shapes = [(rows, columns) for rows in range(1, 9) for columns in range(1, 9)]
+    for shape in shapes:
+        for _ in range(2):
+            batch = np.full(shape, 3, np.float32)
+            check(batch, runner.submit({"x": batch}, BOTH).result(10))
+    assert runner.num_graphs == len(gpu.graphs) == MOST_GRAPHS
+    before = gpu.launched
+    runner.submit({"x": np.ones(shapes[-1], np.float32)}, BOTH).result(10)
+    assert gpu.launched == before + 1
+    runner.close()
+    assert gpu.is_empty()
+
+
+def test_what_cannot_be_captured_runs_without() -> None:
+    gpu = PaperGpu()
+    gpu.captures = False
+    runner = GpuRunner(gpu, Doubling(ROWS, COLUMNS))
+    runner.start()
+    batch = np.ones((2, 3), np.float32)
+    for _ in range(6):
+        check(batch, runner.submit({"x": batch}, BOTH).result(10))
+    assert runner.num_graphs == 0
+    runner.close()
+    assert gpu.is_empty()
+
+
+@pytest.mark.parametrize("error", [DeviceFull("no memory left"), EngineFailed("it broke")])
+def test_a_batch_that_cannot_begin_fails_alone(error: Exception) -> None:
+    gpu, kernel = PaperGpu(), Doubling(ROWS, COLUMNS)
+    runner = GpuRunner(gpu, kernel)
+    runner.start()
+    first, second, *others = batches(12)
+    check(first, runner.submit({"x": first}, BOTH).result(10))
+    kernel.fails_with = error
+    with pytest.raises(type(error), match=str(error)):
+        runner.submit({"x": second}, BOTH).result(10)
+    kernel.fails_with = None
+    for batch, future in zip(others, submit_all(runner, others), strict=True):
+        check(batch, future.result(10))
+    runner.close()
+    assert gpu.is_empty()
+
+
+def test_a_batch_that_fails_on_the_way_is_told() -> None:
+    gpu, kernel = PaperGpu(), Doubling(ROWS, COLUMNS)
+    runner = GpuRunner(gpu, kernel, uses_graphs=False)
+    runner.start()
+    kernel.fails_later = True
+    with pytest.raises(EngineFailed, match="on paper"):
+        runner.submit({"x": batches(1)[0]}, BOTH).result(10)
+    kernel.fails_later = False
+    check(batches(1)[0], runner.submit({"x": batches(1)[0]}, BOTH).result(10))
+    runner.close()
+    gc.collect()  # the failure's frames hold an event
+    assert gpu.is_empty()
+
+
+def test_a_model_that_is_too_large_is_refused_with_the_numbers() -> None:
+    gpu, kernel = PaperGpu(capacity=3 << 20), Doubling(ROWS, COLUMNS)
+    kernel.num_bytes = 4 << 20
+    runner = GpuRunner(gpu, kernel)
+    with pytest.raises(
+        EngineUnavailable, match="needs 4 MiB of the GPU's memory, and 3 are free; take smaller"
+    ):
+        runner.start()
+    assert gpu.is_empty()
+    assert not kernel.is_open
+
+
+def test_a_share_of_the_gpu_is_kept_to() -> None:
+    kernel = Doubling(ROWS, COLUMNS)
+    kernel.num_bytes = 4 << 20
+    runner = GpuRunner(PaperGpu(), kernel, budget_bytes=2 << 20)
+    with pytest.raises(EngineUnavailable, match="and 2 are this engine's share"):
+        runner.start()
+
+
+@pytest.mark.parametrize("capacity", [0, 600, 1200, 1900])
+def test_memory_that_ends_while_it_begins_is_all_given_back(capacity: int) -> None:
+    gpu = PaperGpu()
+    kernel = Doubling(ROWS, COLUMNS)
+    pin = gpu.pin
+
+    def shrink(num_bytes: int) -> Pinned:  # another process was faster
+        gpu.capacity = capacity
+        return pin(num_bytes)
+
+    gpu.pin = shrink  # type: ignore[method-assign]
+    with pytest.raises(DeviceFull):
+        GpuRunner(gpu, kernel).start()
+    assert gpu.is_empty()
+    assert not kernel.is_open
+
+
+def test_closed_it_finishes_what_it_has_and_takes_no_more() -> None:
+    gpu = PaperGpu()
+    runner = GpuRunner(gpu, Doubling(ROWS, COLUMNS))
+    runner.start()
+    given = batches(10)
+    futures = submit_all(runner, given)
+    runner.close()
+    for batch, future in zip(given, futures, strict=True):
+        check(batch, future.result(0))
+    with pytest.raises(EngineUnavailable, match="closed"):
+        runner.submit({"x": given[0]}, BOTH)
+    assert gpu.is_empty()
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_the_next_batch_goes_up_while_one_computes_if_two_may_be_on_the_way(depth: int) -> None:
+    gpu, kernel = PaperGpu(3), Doubling(ROWS, COLUMNS)
+    runner = GpuRunner(gpu, kernel, depth=depth)
+    runner.start()
+    order: list[str] = []
+    step = gpu.step
+
+    def noted() -> bool:
+        names = ("up", "compute", "down")
+        before = [len(stream.steps) for stream in gpu.streams]
+        done = step()
+        for name, stream, length in zip(names, gpu.streams, before, strict=True):
+            if len(stream.steps) < length:
+                order.append(name)
+        return done
+
+    gpu.step = noted  # type: ignore[method-assign]
+    for future in submit_all(runner, batches(50)):
+        future.result(10)
+    runner.close()
+    assert (("compute", "up") in set(pairwise(order))) == (depth == 2)

@@ -1,0 +1,96 @@
+"""The engine "tensorrt": what it refuses anywhere; `pytest -m tensorrt` where the library and a GPU are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engines.artifact import Artifact, Repository
+from engines.driver import Driver, find_driver
+from engines.load import load
+from engines.plans import Plans
+from engines.tensorrt import TensorRtEngine, plans_here
+from engines.trt_library import find
+from headrace.errors import ArtifactRejected, EngineUnavailable, TensorRejected
+from headrace.tensors import Signature, TensorSpec
+from optimize.publish import publish_again
+from tests.onnx_models import publish_all
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    return publish_all(tmp_path / "models")
+
+
+@pytest.fixture
+def double(repository: Repository) -> Artifact:
+    return publish_again(repository, "double/1", "tensorrt", "9")
+
+
+def driver() -> Driver | None:
+    try:
+        return find_driver()
+    except EngineUnavailable:
+        return None
+
+
+@pytest.mark.skipif(driver() is not None, reason="there is a GPU here")
+def test_without_a_gpu_it_is_unavailable_and_says_why(double: Artifact) -> None:
+    with pytest.raises(EngineUnavailable, match=r"no NVIDIA driver|no GPU"):
+        load(double, threads=1, max_batch=4)
+
+
+def test_text_is_refused(double: Artifact) -> None:
+    from engines.tensorrt import recipe_of
+
+    text = TensorSpec("text", "BYTES", ("batch",))
+    manifest = double.manifest.model_copy(update={"signature": Signature((text,), (text,))})
+    with pytest.raises(ArtifactRejected, match=r"'double/9' takes or gives text: BYTES, .*for onnxruntime"):
+        recipe_of(find(), Artifact(double.folder, manifest, double.digest), "8.9", 4, ())
+
+
+def test_plans_lie_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HEADRACE_PLANS", str(tmp_path / "here"))
+    plans_here().put_timing_cache("library", "8.9", b"times")
+    assert (tmp_path / "here").is_dir()
+    monkeypatch.delenv("HEADRACE_PLANS")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    plans_here().put_timing_cache("library", "8.9", b"times")
+    assert (tmp_path / "cache" / "headrace" / "plans").is_dir()
+
+
+@pytest.mark.tensorrt
+class TestOnAGpu:
+    @pytest.fixture(autouse=True)
+    def _there_is_one(self) -> None:
+        if driver() is None:
+            pytest.skip("there is no GPU here")
+        pytest.importorskip("pycuda")
+
+    def test_answers_are_those_of_onnxruntime(
+        self, double: Artifact, repository: Repository, tmp_path: Path
+    ) -> None:
+        engine = TensorRtEngine(double, max_batch=4, plans=Plans(tmp_path / "plans"))
+        reference = load(repository.open("double", "1"), threads=1)
+        engine.warm_up()
+        rng = np.random.default_rng(0)
+        for rows, length in ((1, 1), (4, 9), (3, 40), (11, 7)):  # the last in parts
+            for _ in range(4):
+                batch = {"x": rng.standard_normal((rows, length)).astype(np.float32)}
+                for name, wanted in reference.run(batch).items():
+                    np.testing.assert_allclose(engine.run(batch)[name], wanted, rtol=1e-3, atol=1e-3)
+        engine.close()
+
+    def test_a_length_beyond_the_limit_is_the_callers_mistake(self, double: Artifact, tmp_path: Path) -> None:
+        engine = TensorRtEngine(double, max_batch=4, plans=Plans(tmp_path / "plans"))
+        with pytest.raises(TensorRejected):
+            engine.run({"x": np.ones((1, 100_000), np.float32)})
+        engine.close()
+
+    def test_a_plan_is_built_once(self, double: Artifact, tmp_path: Path) -> None:
+        plans = Plans(tmp_path / "plans")
+        for _ in range(2):
+            TensorRtEngine(double, max_batch=4, plans=plans).close()
+        assert len(list((tmp_path / "plans").glob("*.plan"))) == 1
