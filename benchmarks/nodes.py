@@ -21,7 +21,8 @@ from deployments.load import infer_request
 from deployments.open_loop import OpenLoad, open_loop
 from deployments.ports import free_ports
 from headrace.config import parse_config
-from tests.nodes import Node, Nodes, job_summary, wait_until
+from tests.nodes import Node, Nodes, job_summary
+from tests.waiting import wait_until
 
 INLINE, FAR = MODELS = ("double", "far")  # in the gateways; on GPU replicas
 GATEWAY, REPLICA = "ServeReplica:headrace:Gateway", f"ServeReplica:headrace:{FAR}:1:Model"

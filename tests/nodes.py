@@ -9,8 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,16 +225,6 @@ def _title(process: psutil.Process) -> str:
         return " ".join(process.cmdline())
     except psutil.NoSuchProcess:
         return ""
-
-
-def wait_until(is_so: Callable[[], bool], what: str, timeout_s: float = 60) -> float:
-    """The seconds that it took."""
-    began = time.monotonic()
-    while not is_so():
-        if time.monotonic() - began > timeout_s:
-            raise AssertionError(f"waited {timeout_s:g} s in vain: {what}")
-        time.sleep(0.1)
-    return time.monotonic() - began
 
 
 def job_summary(job: subprocess.Popen[str]) -> dict[str, Any]:

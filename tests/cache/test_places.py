@@ -22,7 +22,7 @@ from cache.redis import RedisCache
 from cache.scope import Scope, name_of
 from deployments.ports import free_ports
 from headrace.errors import ConfigRejected, EngineUnavailable
-from tests.cache.valkeys import HOST, ask, behind_tls, certificate, sentinel, valkey, wait_until
+from tests.cache.valkeys import HOST, ask, behind_tls, certificate, sentinel, valkey, wait_for
 
 OUTPUTS = {"y": np.arange(4, dtype=np.float32)}
 SERVICE = "cache"
@@ -95,8 +95,8 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
         stack.enter_context(valkey(tmp_path / "second", second, "--replicaof", f"{HOST} {first}"))
         told = sentinel(SERVICE, first)
         stack.enter_context(valkey(tmp_path / "watch", watch, "--sentinel", config=told))
-        wait_until(lambda: b"slave0" in _info(first), "the replica")
-        wait_until(lambda: f"{HOST}".encode() in _replicas(watch), "the Sentinel sees the replica")
+        wait_for(lambda: b"slave0" in _info(first), "the replica")
+        wait_for(lambda: f"{HOST}".encode() in _replicas(watch), "the Sentinel sees the replica")
         (dead,) = free_ports(1)
         yield Pair(
             f"redis+sentinel://{HOST}:{dead},{HOST}:{watch}/{SERVICE}", (first, second), primary, watch
@@ -141,9 +141,9 @@ async def test_a_primary_made_a_replica_is_read_and_then_left(pair: Pair) -> Non
     """READONLY: its old address answers, but takes nothing."""
     cache = cache_at(pair.url)
     await until(lambda: is_kept(cache, 1))
-    wait_until(lambda: bool(ask(pair.ports[1], "DBSIZE")), "the answer on the replica")
+    wait_for(lambda: bool(ask(pair.ports[1], "DBSIZE")), "the answer on the replica")
     ask(pair.watch, "SENTINEL", "FAILOVER", SERVICE)
-    wait_until(lambda: "slave" in str(ask(pair.ports[0], "ROLE")), "the change of roles")
+    wait_for(lambda: "slave" in str(ask(pair.ports[0], "ROLE")), "the change of roles")
     assert await cache.claim(key(1), 1.0) is not None  # no error, whatever it is
     assert await until(lambda: is_kept(cache, 3)) < BACK_S
     assert "master" in str(ask(pair.ports[1], "ROLE"))
@@ -164,7 +164,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, ...
             first, last = (16384 * edge // 3 for edge in (number, number + 1))
             ask(port, "CLUSTER", "ADDSLOTSRANGE", first, last - 1)
         for port in ports:
-            wait_until(lambda port=port: "cluster_state:ok" in _state(port), "the cluster's agreement")  # type: ignore[misc]
+            wait_for(lambda port=port: "cluster_state:ok" in _state(port), "the cluster's agreement")  # type: ignore[misc]
         yield ports
 
 

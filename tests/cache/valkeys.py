@@ -7,7 +7,6 @@ import datetime
 import ipaddress
 import ssl
 import subprocess
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -20,20 +19,15 @@ from cryptography.x509.oid import NameOID
 from redis import Redis
 from redis.exceptions import RedisError
 
+from tests.waiting import wait_until
+
 HOST = "127.0.0.1"
 START_S = 20.0
 
 
-def wait_until(is_so: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        try:
-            if is_so():
-                return
-        except RedisError:
-            pass
-        time.sleep(0.02)
-    raise AssertionError(f"waited in vain: {what}")
+def wait_for(is_so: Callable[[], bool], what: str) -> None:
+    """As tests.waiting, of servers that may not answer yet."""
+    wait_until(is_so, what, START_S, (RedisError,))
 
 
 def client(port: int) -> Redis:
@@ -59,7 +53,7 @@ def valkey(
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     try:
-        wait_until(lambda: bool(ask(port, "PING")), "the server's start")
+        wait_for(lambda: bool(ask(port, "PING")), "the server's start")
         yield process
     finally:
         process.kill()

@@ -27,8 +27,9 @@ from deployments.open_loop import OpenLoad, open_loop
 from deployments.ports import free_ports
 from headrace.config import parse_config
 from tests.cache.valkeys import valkey
-from tests.nodes import Node, Nodes, job_summary, wait_until
+from tests.nodes import Node, Nodes, job_summary
 from tests.onnx_models import publish_all
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.serve
 GATEWAY, MODEL = "ServeReplica:headrace:Gateway", "ServeReplica:headrace:far:1:Model"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from typing import Any
 
 import pytest
@@ -13,8 +12,8 @@ from deployments.status import problems
 from deployments.status_cli import screen
 from tests.conftest import Running
 from tests.monitoring.samples import figures
-from tests.nodes import wait_until
 from tests.processes import headrace
+from tests.waiting import settled
 
 APPLICATION = {"status": "RUNNING", "message": "", "deployments": {"Gateway": {"RUNNING": 2}}}
 
@@ -115,14 +114,7 @@ def test_nothing_that_runs_is_told_with_how_to_start_it() -> None:
 
 
 def test_a_running_server_is_told_as_a_whole(running: Running) -> None:
-    def asked() -> dict[str, Any]:
-        done = headrace("status", "--address", running.server.ray_address, "--json")
-        told: dict[str, Any] = json.loads(done.stdout)
-        return told
-
-    wait_until(lambda: not asked()["problems"], "the monitor, which is started last", 30)
-    told = asked()
-    assert told["problems"] == []
+    told = settled(running.server.ray_address)
     assert told["unheard"] == {}
     assert told["cache"]["max_bytes"] == 64 << 20
     assert "far" in [model["name"] for model in told["figures"]["models"]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from headrace.config import parse_config
 from headrace.errors import NotFound
 from tests.onnx_models import publish_all
 from tests.processes import headrace
+from tests.waiting import settled
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +45,7 @@ def test_requests_are_answered_and_figures_refused_with_the_reason(server: Serve
 
 
 def test_status_tells_the_rest_and_finds_nothing_wrong(server: Server) -> None:
-    done = headrace("status", "--json", "--address", server.ray_address)
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["problems"] == []
+    told = settled(server.ray_address)
     assert told["figures"] is None
     assert set(told["models"]) == {"double", "far"}
     screen = headrace("status", "--address", server.ray_address)
