@@ -175,8 +175,6 @@ class Control:
                 f"version {candidate!r} of {model!r} does not take and give what version {stable!r} does: "
                 f"{problem}; publish it as another model"
             )
-        if manifest.engine == "python" and not entry.run_code:
-            raise Conflict(f"version {candidate!r} of {model!r} runs code: set models.{model}.run_code first")
 
     def _told(self, state: State, problem: str) -> dict[str, Any]:
         document = state.model_dump(mode="json")

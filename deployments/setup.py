@@ -14,8 +14,9 @@ from headrace.errors import ConfigRejected
 
 GIVEN, TUNED, MEASURED, DEFAULT = "configuration", "tuned", "latencies", "default"  # where a value came from
 # Engines that need a GPU, and how many batches they run at a time: one computes while others are copied.
-ON_GPUS = {"tensorrt": 2}
-_CODE = {"python": "Python code", "aot": "compiled code"}  # engines whose artifacts are programs
+ON_GPUS = {"tensorrt": 2, "aot-cuda": 2}
+# Engines whose artifacts are programs.
+_CODE = {"python": "Python code", "aot": "compiled code", "aot-cuda": "compiled code"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A torch module compiled ahead of time (AOTInductor): fused kernels in native code, on a CPU or a GPU.
+"""A torch module compiled ahead of time (AOTInductor): fused kernels in native code, on a CPU.
 
 The package is a program. It runs only where the configuration trusts it (`run_code`), and only on a processor
 that has the instructions it was compiled for.
@@ -6,16 +6,16 @@ that has the instructions it was compiled for.
 
 from __future__ import annotations
 
-import io
 import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engines.aot_package import check_dtypes, load_package, made_for
 from engines.artifact import Artifact
 from engines.cpu import cpu_flags
 from engines.examples import example_inputs
-from headrace.errors import ArtifactRejected, EngineFailed, EngineUnavailable
+from headrace.errors import EngineFailed, EngineUnavailable
 from headrace.tensors import Array, Signature, TensorMap
 
 if TYPE_CHECKING:
@@ -23,16 +23,12 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# The datatypes that torch shares with numpy; BF16 goes by its bits.
-_DTYPES = frozenset({"BOOL", "UINT8", "INT8", "INT16", "INT32", "INT64", "FP16", "BF16", "FP32", "FP64"})
-
 
 class AotEngine:
     """A compiled module, each batch computed by `threads` threads of the one that calls."""
 
     def __init__(self, artifact: Artifact, threads: int) -> None:
         import torch
-        from torch._inductor import aoti_load_package
 
         manifest = artifact.manifest
         _check(artifact)
@@ -41,14 +37,7 @@ class AotEngine:
         self._signature = manifest.signature
         self._warm_up = manifest.warm_up
         torch.set_num_threads(threads)
-        try:
-            self._model: Any = aoti_load_package(io.BytesIO(artifact.read(manifest.graph)))
-        except Exception as err:
-            _log.exception("torch cannot load %s/%s", manifest.name, manifest.version)
-            raise ArtifactRejected(
-                f"'{manifest.graph}' of '{manifest.name}/{manifest.version}' cannot be loaded by torch "
-                f"{torch.__version__} ({type(err).__name__}); compile it with this release"
-            ) from err
+        self._model: Any = load_package(artifact)
 
     @property
     def signature(self) -> Signature:
@@ -101,12 +90,11 @@ def _array(tensor: torch.Tensor) -> Array:
 
 def _check(artifact: Artifact) -> None:
     """ArtifactRejected for tensors that torch has not, EngineUnavailable on another kind of processor."""
-    manifest = artifact.manifest
-    specs = (*manifest.signature.inputs, *manifest.signature.outputs)
-    if others := [f"{spec.name}: {spec.dtype}" for spec in specs if spec.dtype not in _DTYPES]:
-        raise ArtifactRejected(
-            f"'{manifest.name}/{manifest.version}' takes or gives {', '.join(others)}; torch has "
-            f"{', '.join(sorted(_DTYPES))}"
+    check_dtypes(artifact)
+    manifest, made = artifact.manifest, made_for(artifact)
+    if made.device != "cpu":
+        raise EngineUnavailable(
+            f"'{manifest.name}/{manifest.version}' was compiled for {made.in_words}: publish it for aot-cuda"
         )
     if missing := sorted(set(manifest.cpu_flags) - set(cpu_flags())):
         raise EngineUnavailable(

@@ -356,6 +356,6 @@ def _installed(engine: str) -> str:
     if engine == "python":
         return platform.python_version()
     try:
-        return metadata.version("torch" if engine == "aot" else engine)
+        return metadata.version("torch" if engine.startswith("aot") else engine)
     except metadata.PackageNotFoundError:
         return "unknown"

@@ -28,6 +28,10 @@ class Device:
     architecture: str  # compute capability, as "8.9"
     memory_bytes: int
 
+    def part(self, share: float) -> int | None:
+        """Bytes of a share of its memory; None, no limit, for all of it."""
+        return int(share * self.memory_bytes) if share < 1 else None
+
 
 @dataclass(frozen=True, slots=True)
 class Driver:

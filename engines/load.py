@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from engines.artifact import Artifact
 from engines.base import Engine
 from engines.cpu import cpu_flags
+from engines.gpu_engine import MAX_BATCH
 from engines.profiles import Sizes
 from engines.python import PythonEngine
 from headrace.errors import EngineUnavailable
@@ -20,6 +21,7 @@ REQUIREMENTS = {
     "openvino": "openvino",
     "tensorrt": "'headrace[gpu]' or 'headrace[rtx]'",
     "aot": "'headrace[optimize]'",
+    "aot-cuda": "'headrace[optimize,gpu]'",
 }
 
 
@@ -49,11 +51,19 @@ def load(
         case "openvino":
             return _load_openvino(artifact, threads, streams)
         case "tensorrt":
-            from engines.tensorrt import MAX_BATCH, TensorRtEngine
+            from engines.tensorrt import TensorRtEngine
 
             return TensorRtEngine(artifact, max_batch or MAX_BATCH, buckets, gpu_share=gpu_share or 1.0)
         case "aot":
-            return _load_aot(artifact, threads)
+            _need_torch(engine)
+            from engines.aot import AotEngine
+
+            return AotEngine(artifact, threads)
+        case "aot-cuda":
+            _need_torch(engine)
+            from engines.aot_gpu import AotGpuEngine
+
+            return AotGpuEngine(artifact, max_batch or MAX_BATCH, buckets, gpu_share=gpu_share or 1.0)
         case "python":
             return PythonEngine(artifact)
         case _:
@@ -84,14 +94,11 @@ def _load_openvino(artifact: Artifact, threads: int, streams: int) -> Engine:
     return OpenVinoEngine(artifact, threads, streams)
 
 
-def _load_aot(artifact: Artifact, threads: int) -> Engine:
+def _need_torch(engine: str) -> None:
     try:
         import torch  # noqa: F401  whether it can be imported is the question
     except ImportError as err:
-        raise _unavailable("aot", err) from err
-    from engines.aot import AotEngine
-
-    return AotEngine(artifact, threads)
+        raise _unavailable(engine, err) from err
 
 
 def _unavailable(engine: str, err: ImportError) -> EngineUnavailable:

@@ -71,7 +71,7 @@ def choose(profiles: Sequence[Profile], sizes: Sizes) -> int:
             return number
     nearest = min(profiles, key=lambda profile: _distance(profile, sizes))
     asked = " and ".join(f"{dim} {size}" for dim, size in sizes.items())
-    raise TensorRejected(f"no profile of the plan holds {asked}; the nearest one takes {nearest.in_words()}")
+    raise TensorRejected(f"no profile holds {asked}; the nearest one takes {nearest.in_words()}")
 
 
 def _shape(spec: TensorSpec, sizes: Sizes) -> Shape:

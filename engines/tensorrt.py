@@ -7,33 +7,27 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from engines.artifact import Artifact
 from engines.cuda import CudaGpu
 from engines.driver import find_driver
-from engines.examples import example_inputs
 from engines.external import external_files
 from engines.gpu import Gpu
-from engines.gpu_runner import DEPTH, GpuRunner
+from engines.gpu_engine import MAX_BATCH, GpuEngine
+from engines.gpu_runner import GpuRunner
 from engines.plans import Key, Plans
-from engines.profiles import BATCH, Sizes, make_profiles
+from engines.profiles import Sizes, make_profiles
 from engines.trt_build import Plan, Recipe, Watcher, build
 from engines.trt_kernel import TRT_DTYPES, TrtKernel
 from engines.trt_library import RTX, Library, find
 from headrace.errors import ArtifactRejected
-from headrace.tensors import Array, Signature, TensorMap
 
 _log = logging.getLogger(__name__)
 
-MAX_BATCH = 32  # rows, when nothing else is said
 _CUDA = {RTX: "13.0"}  # the least that the driver must run; TensorRT itself says so when it is too old
-_WARM_UPS = 2 * DEPTH  # of a shape: in each slot as it is, and to be captured
 
 
-class TensorRtEngine:
-    """A model in TensorRT, with two batches on the GPU at a time. Batches of more than `max_batch` rows are
-    run in parts."""
+class TensorRtEngine(GpuEngine):
+    """A model in TensorRT."""
 
     def __init__(
         self,
@@ -54,39 +48,9 @@ class TensorRtEngine:
         device = driver.devices[0]
         recipe = recipe_of(library, artifact, device.architecture, max_batch, buckets)
         plan = plan_of(library, artifact, recipe, device.architecture, plans, watcher)
-        self._signature = artifact.manifest.signature
-        self._warm_up = artifact.manifest.warm_up
-        self._max_batch = max_batch if self._signature.is_batchable else None
-        kernel = TrtKernel(library, plan, self._signature, recipe.profiles)
-        budget = int(gpu_share * device.memory_bytes) if gpu_share < 1 else None
-        self._runner = GpuRunner(gpu or CudaGpu(), kernel, budget_bytes=budget)
-        self._runner.start()
-
-    @property
-    def signature(self) -> Signature:
-        return self._signature
-
-    def warm_up(self) -> None:
-        for sizes in self._warm_up:
-            for _ in range(_WARM_UPS):
-                self.run(example_inputs(self._signature, sizes))
-
-    def run(self, batch: TensorMap, outputs: tuple[str, ...] = ()) -> dict[str, Array]:
-        self._signature.check_outputs(outputs)
-        rows = self._signature.check(batch).get(BATCH, 1)
-        names = outputs or tuple(spec.name for spec in self._signature.outputs)
-        most = self._max_batch
-        if most is None or rows <= most:
-            return self._runner.submit(batch, names).result()
-        parts = [
-            self._runner.submit({name: array[at : at + most] for name, array in batch.items()}, names)
-            for at in range(0, rows, most)
-        ]
-        found = [part.result() for part in parts]
-        return {name: np.concatenate([each[name] for each in found]) for name in names}
-
-    def close(self) -> None:
-        self._runner.close()
+        kernel = TrtKernel(library, plan, artifact.manifest.signature, recipe.profiles)
+        runner = GpuRunner(gpu or CudaGpu(), kernel, budget_bytes=device.part(gpu_share))
+        super().__init__(artifact, max_batch, runner)
 
 
 def plans_here() -> Plans:

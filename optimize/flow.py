@@ -85,8 +85,8 @@ class Flow:
                 return
 
     def _from_graph(self, step: Step, base: Base, engine: str) -> Iterator[Candidate]:
-        if engine == "aot":
-            yield self._compiled(step, base)
+        if engine in compiled.DEVICES:
+            yield self._compiled(step, base, engine)
             return
         match step:
             case QuantizeStatic():
@@ -98,23 +98,28 @@ class Flow:
             case Precision():
                 yield self._half(step, base, engine)
             case Compile():
-                raise ConfigRejected(f"{engine} compiles by itself; compile is a step for target aot")
+                raise ConfigRejected(
+                    f"{engine} compiles by itself; compile is a step for targets aot and aot-cuda"
+                )
             case _:
                 raise AssertionError(step)
 
-    def _compiled(self, step: Step, base: Base) -> Candidate:
+    def _compiled(self, step: Step, base: Base, engine: str) -> Candidate:
         if not isinstance(step, Compile | Precision):
             raise ConfigRejected(
-                f"aot takes compile, fp16 and bf16, no {step.name}: INT8 runs in onnxruntime, openvino and "
-                "tensorrt"
+                f"{engine} takes compile, fp16 and bf16, no {step.name}: INT8 runs in onnxruntime, openvino "
+                "and tensorrt"
             )
         precision = step.to if isinstance(step, Precision) else "fp32"
-        if why_not := compiled.can_compile(precision):
+        if why_not := compiled.can_compile(precision, engine):
             raise ConfigRejected(why_not)
         name = steps.written((step,)) if isinstance(step, Compile) else precision
-        made = self._job("compile", f"compiling, {precision}", {"precision": precision}, module=base.done)
-        stages = {"compilation": f"AOTInductor, {precision}, for this kind of processor alone"}
-        return self._measured(made, _name(base.chain, name), base, precision, "aot", stages)
+        device = compiled.DEVICES[engine]
+        options = {"precision": precision, "device": device}
+        made = self._job("compile", f"compiling for {device}, {precision}", options, module=base.done)
+        kind = "GPU" if device == "cuda" else "processor"
+        stages = {"compilation": f"AOTInductor, {precision}, for this kind of {kind} alone"}
+        return self._measured(made, _name(base.chain, name), base, precision, engine, stages)
 
     def _dynamic(self, step: QuantizeDynamic, base: Base, engine: str) -> Iterator[Candidate]:
         """Where sums saturate weights have 7 bits; if these cost too much accuracy, 8 are tried, too."""

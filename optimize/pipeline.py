@@ -20,7 +20,7 @@ from headrace.errors import ConfigRejected, EngineFailed, GoalMissed, HeadraceEr
 from headrace.tensors import Signature
 from optimize import steps
 from optimize.choose import choose
-from optimize.compiled import why_not
+from optimize.compiled import DEVICES, why_not
 from optimize.flow import Candidate, Flow, RecipeWrong
 from optimize.goals import Goals, check_goals
 from optimize.jobs import Done, Job, Jobs, open_jobs
@@ -36,7 +36,7 @@ from optimize.rooms import SIGNATURE, graph_folder
 from optimize.steps import Chain
 from optimize.table import as_text
 
-TARGETS = ("onnxruntime", "openvino", "tensorrt", "aot")
+TARGETS = ("onnxruntime", "openvino", "tensorrt", "aot", "aot-cuda")
 _ELSEWHERE = "; for a GPU elsewhere: headrace publish NAME/VERSION --engine tensorrt, then headrace plan"
 _WORK = ".optimize"
 _LEFT_BEHIND = re.compile(r"\.[A-Za-z0-9_.-]+-[a-z0-9_]{8}")  # what a killed publisher leaves
@@ -56,7 +56,7 @@ class Asked:
         return tuple(dict.fromkeys(chain for engine in self.targets for chain in self.tried_on(engine)))
 
     def tried_on(self, engine: str) -> tuple[Chain, ...]:
-        return self.chains or (steps.COMPILED if engine == "aot" else steps.DEFAULT)
+        return self.chains or (steps.COMPILED if engine in DEVICES else steps.DEFAULT)
 
 
 def optimize(
@@ -351,7 +351,9 @@ def _targets(targets: Sequence[str]) -> tuple[str, ...]:
 def _missing(targets: Sequence[str]) -> dict[str, str]:
     """Why targets cannot be used here; EngineFailed when none can."""
     tried = [target for target in targets if target != "onnxruntime"]
-    found = {target: why for target in tried if (why := why_not() if target == "aot" else probe(target))}
+    found = {
+        target: why for target in tried if (why := why_not(target) if target in DEVICES else probe(target))
+    }
     if "tensorrt" in found:
         found["tensorrt"] += _ELSEWHERE
     if len(found) == len(targets):

@@ -14,6 +14,7 @@ ENGINES = {
     "openvino": "OpenVINO",
     "tensorrt": "TensorRT",
     "aot": "AOTInductor",
+    "aot-cuda": "AOTInductor on a GPU",
 }
 _UNMEASURED = ("refused", "skipped", "failed")
 

@@ -65,7 +65,7 @@ class Precision(Step):
 
 @dataclass(frozen=True, slots=True)
 class Compile(Step):
-    """Kernels written and compiled for this kind of processor, in FP32: for target aot."""
+    """Kernels written and compiled for this kind of processor, in FP32: for targets aot and aot-cuda."""
 
     name: ClassVar[str] = "compile"
     least_size: ClassVar[float] = 1.0
@@ -117,7 +117,7 @@ STEPS: Mapping[str, type[Step]] = {
 Chain = tuple[Step, ...]
 # What is tried when nothing is asked for, in the order in which equals are preferred.
 DEFAULT: tuple[Chain, ...] = ((QuantizeStatic(),), (QuantizeDynamic(),), (Precision(),))
-COMPILED: tuple[Chain, ...] = ((Compile(),), (Precision("bf16"),))  # likewise, for target aot
+COMPILED: tuple[Chain, ...] = ((Compile(),), (Precision("bf16"),))  # likewise, for targets aot and aot-cuda
 _STEP = re.compile(r"\s*([a-z0-9-]+)\s*(?:\((.*)\))?\s*", re.DOTALL)
 
 

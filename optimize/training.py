@@ -133,7 +133,9 @@ def compile(room: Room) -> dict[str, Any]:
     line = room.line("", 1)
     module, example = _module(room), raw_examples(room.recipe)[0]
     shapes = dynamic_shapes(room.recipe, example)
-    target = compile_module(module, example, shapes, room.options["precision"], room.new_graph(PACKAGE))
+    target = compile_module(
+        module, example, shapes, room.options["precision"], room.new_graph(PACKAGE), room.options["device"]
+    )
     line.advance()
     return {"graph": target.name}
 

@@ -6,60 +6,23 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from engines.artifact import Artifact, unpublished
 from engines.load import load
 from headrace.errors import ArtifactRejected, EngineFailed, EngineUnavailable, TensorRejected
-from headrace.tensors import Array, Signature, TensorSpec
-from optimize.compiled import PACKAGE, compile_module, why_not
+from headrace.tensors import Array
+from optimize.compiled import PACKAGE, why_not
+from tests.engines.modules import SIGNATURE, compiled, inputs, wanted
 
-pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")
-SIGNATURE = Signature(
-    (TensorSpec("ids", "INT64", ("batch", "length")), TensorSpec("scale", "FP32", ("batch",))),
-    (TensorSpec("sum", "FP32", ("batch",)), TensorSpec("same", "INT64", ("batch", "length"))),
-)
-SHAPES = {"ids": {0: "batch", 1: "length"}, "scale": {0: "batch"}}
-
-
-class Summing(torch.nn.Module):
-    """The rows' sums of an embedding, times a scale; and what went in."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.table = torch.nn.Embedding(100, 4)
-        self.head = torch.nn.Linear(4, 1)
-
-    def forward(self, ids: torch.Tensor, scale: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        found = self.head(torch.relu(self.table(ids)).sum(1)).squeeze(1)
-        return found * scale, ids
-
-
-def inputs(rows: int, length: int, seed: int = 0) -> dict[str, Array]:
-    rng = np.random.default_rng(seed)
-    return {
-        "ids": rng.integers(0, 100, (rows, length)),
-        "scale": rng.standard_normal(rows).astype(np.float32),
-    }
-
-
-def wanted(batch: dict[str, Array]) -> Array:
-    with torch.no_grad():
-        found: Array = Summing()(**{name: torch.tensor(array) for name, array in batch.items()})[0].numpy()
-    return found
+pytestmark = pytest.mark.skipif(bool(why_not("aot")), reason=why_not("aot") or "-")
 
 
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    folder: Path = tmp_path_factory.mktemp("compiled")
-    compile_module(Summing(), inputs(1, 3), SHAPES, "fp32", folder / PACKAGE)
-    parts: dict[str, Any] = {"graph": PACKAGE, "signature": SIGNATURE, "engine": "aot", "precision": "fp32"}
-    return unpublished(folder, name="summing", version="1", warm_up=({"batch": 2, "length": 5},), **parts)
+    return compiled(tmp_path_factory.mktemp("compiled"))
 
 
 @pytest.mark.parametrize(("rows", "length"), [(1, 1), (1, 7), (5, 3), (32, 50)])
@@ -121,7 +84,7 @@ def test_what_is_no_package_is_refused(tmp_path: Path) -> None:
     broken = unpublished(
         tmp_path, name="x", version="1", graph=PACKAGE, signature=SIGNATURE, engine="aot", precision="fp32"
     )
-    with pytest.raises(ArtifactRejected, match=r"'model.pt2' of 'x/1' cannot be loaded by torch"):
+    with pytest.raises(ArtifactRejected, match=r"'model.pt2' of 'x/1' is no package of AOTInductor"):
         load(broken, threads=1)
 
 

@@ -24,7 +24,7 @@ def rows(count: int) -> list[dict[str, Array]]:
     return [{"x": image[None]} for image in digits.images()[0][:count]]
 
 
-@pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")
+@pytest.mark.skipif(bool(why_not("aot")), reason=why_not("aot") or "-")
 def test_a_compiled_module_is_a_version_and_int8_is_refused_for_it(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     report = optimize(
@@ -47,7 +47,7 @@ def test_a_compiled_module_is_a_version_and_int8_is_refused_for_it(tmp_path: Pat
 
 def test_compile_is_no_step_for_engines_that_do_it_by_themselves(tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigRejected, match="onnxruntime compiles by itself; compile is a step for target aot"
+        ConfigRejected, match="onnxruntime compiles by itself; compile is a step for targets aot and aot-cuda"
     ):
         optimize(
             digits.trained(),
@@ -78,7 +78,7 @@ def test_without_a_compiler_the_target_is_skipped_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compiled.shutil, "which", lambda _: None)
-    assert "no C++ compiler (g++ or clang++ or c++); install g++" in why_not()
+    assert "no C++ compiler (g++ or clang++ or c++); install g++" in why_not("aot")
     found = pipeline._missing(["onnxruntime", "aot"])
     assert list(found) == ["aot"]
 
@@ -88,6 +88,6 @@ def test_half_precision_needs_its_instructions(
     precision: str, flags: tuple[str, ...], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compiled, "cpu_flags", lambda: flags)
-    assert can_compile(precision) == told
+    assert can_compile(precision, "aot") == told
     monkeypatch.setattr(compiled, "cpu_flags", lambda: ())
-    assert "no BF16 arithmetic" in can_compile("bf16")
+    assert "no BF16 arithmetic" in can_compile("bf16", "aot")
