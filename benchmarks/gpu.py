@@ -1,7 +1,7 @@
 """What a GPU gives: eager torch against compiled packages and CUDA graphs, copies that overlap, and the
 card's own ceilings. For machines with a GPU, pycuda and a torch for CUDA; the table goes into docs/gpu.md.
 
-    python -m benchmarks.gpu --only ceilings | engines | overlap
+    python -m benchmarks.gpu --only ceilings | engines | overlap | largest
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,17 +19,18 @@ import numpy as np
 from benchmarks.figures import Figure, arguments, finish, middle
 from engines.cuda import CudaGpu
 from engines.driver import find_driver
-from engines.gpu_runner import GpuRunner
+from engines.gpu_runner import DEPTH, GpuRunner
 from headrace.errors import EngineUnavailable
 
 if TYPE_CHECKING:
     import torch
 
-PARTS = ("ceilings", "engines", "overlap")
+PARTS = ("ceilings", "engines", "overlap", "largest")
 IMAGE = (3, 224, 224)
 LARGEST = 256  # images
 _MATRIX = 8192
 _BYTES = 1 << 30
+_NARROW, _WIDE, _LAYERS, _ROWS = 64, 4096, 16, 8192  # of the stack that is all products
 _COPIES = (256, 1 << 16)  # rows and columns of a copy-heavy batch, FP32: 64 MiB
 
 
@@ -48,6 +50,8 @@ def main() -> int:
         figures += engines(turns)
     if "overlap" in only:
         figures += overlap(turns)
+    if "largest" in only:
+        figures += largest(turns)
     print(f"{device.name}, compute capability {device.architecture}")
     return finish(figures, options.json)
 
@@ -80,9 +84,15 @@ def ceilings(turns: int) -> Iterator[Figure]:
     yield Figure("copy to the card", _BYTES / up / 1e6, "GB/s")
     yield Figure("copy from the card", _BYTES / down / 1e6, "GB/s")
     for name, dtype in (("FP16", torch.float16), ("BF16", torch.bfloat16)):
-        a, b = (torch.randn(_MATRIX, _MATRIX, device="cuda", dtype=dtype) for _ in range(2))
-        took_ms = timed(lambda a=a, b=b: a @ b, turns)  # type: ignore[misc]
-        yield Figure(f"product of matrices in {name}", 2 * _MATRIX**3 / took_ms / 1e9, "TFLOP/s")
+        yield Figure(f"product of matrices in {name}", products(dtype, turns), "TFLOP/s")
+
+
+def products(dtype: torch.dtype, turns: int) -> float:
+    """TFLOP/s of the card's own product of large matrices."""
+    import torch
+
+    a, b = (torch.randn(_MATRIX, _MATRIX, device="cuda", dtype=dtype) for _ in range(2))
+    return 2 * _MATRIX**3 / timed(lambda: a @ b, turns) / 1e9
 
 
 def engines(turns: int) -> Iterator[Figure]:
@@ -148,11 +158,11 @@ def overlap(turns: int) -> Iterator[Figure]:
         runner = GpuRunner(CudaGpu(), Doubling(_COPIES), depth=depth)
         runner.start()
         found = []
-        for _ in range(turns + 1):
-            began = time.perf_counter()
-            for future in [runner.submit({"x": batch}, ("y",)) for _ in range(10)]:
-                future.result()
-            found.append((time.perf_counter() - began) * 100)
+        with ThreadPoolExecutor(depth) as pool:
+            for _ in range(turns + 1):
+                began = time.perf_counter()
+                list(pool.map(lambda _: runner.run({"x": batch}, ("y",)), range(10)))
+                found.append((time.perf_counter() - began) * 100)
         runner.close()
         return middle(found[1:])
 
@@ -160,6 +170,61 @@ def overlap(turns: int) -> Iterator[Figure]:
     yield Figure("64 MiB up and down, one batch at a time", serial, "ms")
     yield Figure("two on the way", both, "ms")
     yield Figure("one at a time / two on the way", serial / both, "ratio", ">= 1.25")
+
+
+def largest(turns: int) -> Iterator[Figure]:
+    """A stack of square layers in our own engine, copies, graphs and host included, against the card's
+    product of matrices."""
+    import torch
+
+    from engines.artifact import unpublished
+    from engines.load import load
+    from headrace.tensors import Signature, TensorSpec
+    from optimize.compiled import PACKAGE, compile_module
+
+    layers: list[torch.nn.Module] = [torch.nn.Linear(_NARROW, _WIDE)]
+    for _ in range(_LAYERS):
+        layers += [torch.nn.ReLU(), torch.nn.Linear(_WIDE, _WIDE)]
+    layers.append(torch.nn.Linear(_WIDE, _NARROW))
+
+    class Stack(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = torch.nn.Sequential(*layers)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.layers(x)
+            return found
+
+    batch = {"x": np.random.default_rng(0).standard_normal((_ROWS, _NARROW)).astype(np.float32)}
+    x, y = (TensorSpec(name, "FP32", ("batch", _NARROW)) for name in ("x", "y"))
+    with tempfile.TemporaryDirectory() as folder:
+        example = {"x": batch["x"][:2]}
+        compile_module(Stack(), example, {"x": {0: "batch"}}, "bf16", Path(folder, PACKAGE), "cuda")
+        engine = load(
+            unpublished(
+                Path(folder),
+                name="stack",
+                version="1",
+                graph=PACKAGE,
+                signature=Signature((x,), (y,)),
+                engine="aot-cuda",
+                precision="bf16",
+            ),
+            threads=1,
+            max_batch=_ROWS,
+        )
+    found = []
+    with ThreadPoolExecutor(DEPTH) as pool:
+        for _ in range(turns + 1):
+            began = time.perf_counter()
+            list(pool.map(lambda _: engine.run(batch), range(10)))
+            found.append((time.perf_counter() - began) * 100)
+    engine.close()
+    flop = 2 * _ROWS * (_LAYERS * _WIDE**2 + 2 * _WIDE * _NARROW)
+    rate, ceiling = flop / middle(found[1:]) / 1e9, products(torch.bfloat16, turns)
+    yield Figure(f"{_ROWS} rows through {_LAYERS} layers in BF16", rate, "TFLOP/s")
+    yield Figure("of the card's product of matrices", rate / ceiling, "share", ">= 0.9")
 
 
 if __name__ == "__main__":

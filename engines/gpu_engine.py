@@ -40,12 +40,11 @@ class GpuEngine:
         names = outputs or tuple(spec.name for spec in self._signature.outputs)
         most = self._max_batch
         if most is None or rows <= most:
-            return self._runner.submit(batch, names).result()
-        parts = [
-            self._runner.submit({name: array[at : at + most] for name, array in batch.items()}, names)
+            return self._runner.run(batch, names)
+        found = [
+            self._runner.run({name: array[at : at + most] for name, array in batch.items()}, names)
             for at in range(0, rows, most)
         ]
-        found = [part.result() for part in parts]
         return {name: np.concatenate([each[name] for each in found]) for name in names}
 
     def close(self) -> None:

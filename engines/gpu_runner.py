@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from typing import Protocol
 
@@ -13,7 +11,7 @@ import numpy as np
 
 from engines.gpu import DeviceFull, Gpu, Stream
 from engines.inflight import InFlight
-from engines.slots import Place, Shapes, Slot
+from engines.slots import Place, Shapes, Slot, Turns
 from headrace.errors import EngineFailed, EngineUnavailable
 from headrace.tensors import Array, TensorMap
 
@@ -75,19 +73,31 @@ class GpuRunner:
         self._budget_bytes = budget_bytes
         self._uses_graphs = uses_graphs
         self._lanes: _Lanes | None = None
-        self._flight: InFlight[dict[str, Array]] = InFlight(depth, self._begin, self._end)
+        self._turns = Turns()
+        self._flight: InFlight[Shapes] = InFlight(depth, self._begin, self._end)
 
     def start(self) -> None:
         """EngineUnavailable when there is no GPU, or too little memory of it."""
         self._flight.start()
 
-    def submit(self, inputs: TensorMap, outputs: Sequence[str]) -> Future[dict[str, Array]]:
-        """The named outputs of a batch. Its inputs must not change until that is done."""
+    def run(self, inputs: TensorMap, outputs: Sequence[str]) -> dict[str, Array]:
+        """The named outputs of a batch.
+
+        The calling thread itself copies to and from pinned memory: the GPU's has other batches to start.
+        """
         assert self._lanes is not None
-        return self._flight.submit(_Batch(self._lanes, inputs, tuple(outputs)))
+        with self._turns.slot() as slot:
+            arrays = {place.name: inputs[place.name] for place in self._kernel.inputs}
+            shapes = {name: array.shape for name, array in arrays.items()}
+            if all(slot.holds(name, shape) for name, shape in shapes.items()):  # else the kernel refuses it
+                for name, array in arrays.items():
+                    np.copyto(slot.host(name, array.shape), array)
+            found = self._flight.submit(_Batch(self._lanes, slot, shapes, tuple(outputs))).result()
+            return {name: slot.host(name, shape).copy() for name, shape in found.items()}
 
     def close(self) -> None:
-        """Finish what was submitted, and give back all memory."""
+        """Finish what was asked for, and give back all memory."""
+        self._turns.close()
         self._flight.close()
 
     @property
@@ -96,6 +106,7 @@ class GpuRunner:
 
     def _begin(self) -> None:
         self._lanes = _Lanes(self._gpu, self._kernel, self._depth, self._budget_bytes, self._uses_graphs)
+        self._turns.put(self._lanes.slots)
 
     def _end(self) -> None:
         if self._lanes is not None:
@@ -124,28 +135,24 @@ class _Lanes:
             _check_room(taken + depth * sum(place.num_bytes for place in places), share, share < room)
             self._upload, self._compute, self._download = (gpu.stream() for _ in range(3))
             undo.callback(self._forget_streams)
-            self._slots: list[Slot] = []
+            self.slots: list[Slot] = []
             for _ in range(depth):
-                self._slots.append(Slot(gpu, places, MOST_GRAPHS))
-                undo.callback(self._slots[-1].free)
-            self._free = deque(self._slots)  # by turns, so that each comes to know the shapes
+                self.slots.append(Slot(gpu, places, MOST_GRAPHS))
+                undo.callback(self.slots[-1].free)
             undo.callback(self._settle)
             self._held = undo.pop_all()
 
     @property
     def num_graphs(self) -> int:
-        return sum(slot.num_graphs for slot in self._slots)
+        return sum(slot.num_graphs for slot in self.slots)
 
-    def begin(self, inputs: TensorMap, wanted: Sequence[str]) -> tuple[Slot, Shapes]:
-        """Put the whole way of a batch on the streams: up, through the kernel, and down again."""
-        slot = self._free.popleft()
+    def begin(self, slot: Slot, shapes: Shapes, wanted: Sequence[str]) -> Shapes:
+        """Put the whole way of a batch on the streams: up, through the kernel, and down again. The shapes
+        of what is wanted."""
+        found = self._kernel.place(shapes)
         try:
-            shapes = {place.name: inputs[place.name].shape for place in self._kernel.inputs}
-            found = self._kernel.place(shapes)
             for name, shape in shapes.items():
-                host = slot.host(name, shape)
-                np.copyto(host, inputs[name])
-                self._upload.upload(slot.memory(name), host)
+                self._upload.upload(slot.memory(name), slot.host(name, shape))
             self._upload.record(slot.uploaded)
             self._compute.wait_for(slot.uploaded)
             self._run(slot, shapes)
@@ -156,16 +163,8 @@ class _Lanes:
             self._download.record(slot.downloaded)
         except BaseException:
             self._settle()  # some of it may be under way in this slot's memory
-            self._free.append(slot)
             raise
-        return slot, {name: found[name] for name in wanted}
-
-    def end(self, slot: Slot, shapes: Shapes) -> dict[str, Array]:
-        try:
-            slot.downloaded.wait()
-            return {name: slot.host(name, shape).copy() for name, shape in shapes.items()}
-        finally:
-            self._free.append(slot)
+        return {name: found[name] for name in wanted}
 
     def close(self) -> None:
         self._held.close()
@@ -205,19 +204,21 @@ class _Lanes:
 class _Batch:
     """One batch's way."""
 
-    def __init__(self, lanes: _Lanes, inputs: TensorMap, wanted: Sequence[str]) -> None:
+    def __init__(self, lanes: _Lanes, slot: Slot, shapes: Shapes, wanted: Sequence[str]) -> None:
         self._lanes = lanes
-        self._inputs = inputs
+        self._slot = slot
+        self._shapes = shapes
         self._wanted = wanted
 
     def start(self) -> None:
-        self._slot, self._shapes = self._lanes.begin(self._inputs, self._wanted)
+        self._found = self._lanes.begin(self._slot, self._shapes, self._wanted)
 
     def is_done(self) -> bool:
         return self._slot.downloaded.is_done()
 
-    def finish(self) -> dict[str, Array]:
-        return self._lanes.end(self._slot, self._shapes)
+    def finish(self) -> Shapes:
+        self._slot.downloaded.wait()
+        return self._found
 
 
 def _check_room(needed: int, share: int, is_limited: bool) -> None:

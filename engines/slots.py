@@ -4,12 +4,14 @@ size, so that addresses never change."""
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from engines.gpu import Event, Gpu, Graph, Memory, Pinned
+from headrace.errors import EngineUnavailable
 from headrace.tensors import DTYPES, Array
 
 Shape = tuple[int, ...]
@@ -62,6 +64,9 @@ class Slot:
         dtype = self._dtypes[name]
         return self._pinned[name].array[: num_bytes(dtype, shape)].view(DTYPES[dtype]).reshape(shape)
 
+    def holds(self, name: str, shape: Shape) -> bool:
+        return num_bytes(self._dtypes[name], shape) <= self._pinned[name].array.size
+
     @property
     def num_graphs(self) -> int:
         return sum(graph is not None for graph in self._graphs.values())
@@ -96,6 +101,42 @@ class Slot:
         self._graphs.clear()
         del self.uploaded, self.computed, self.downloaded  # the last who hold on to these
         self._held.close()
+
+
+class Turns:
+    """The slots that nobody uses, by turns, so that each comes to know the shapes."""
+
+    def __init__(self) -> None:
+        self._free: deque[Slot] = deque()
+        self._changed = threading.Condition()
+        self._users = 0
+        self._is_open = True
+
+    def put(self, slots: Sequence[Slot]) -> None:
+        self._free.extend(slots)
+
+    @contextmanager
+    def slot(self) -> Iterator[Slot]:
+        """One for the block, as soon as there is one. EngineUnavailable once it is closed."""
+        with self._changed:
+            if not self._is_open:
+                raise EngineUnavailable("the engine is closed")
+            self._users += 1
+            self._changed.wait_for(lambda: self._free)
+            slot = self._free.popleft()
+        try:
+            yield slot
+        finally:
+            with self._changed:
+                self._free.append(slot)
+                self._users -= 1
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """Wait for all who use one or wait for one."""
+        with self._changed:
+            self._is_open = False
+            self._changed.wait_for(lambda: not self._users)
 
 
 def num_bytes(dtype: str, shape: Shape) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,9 +74,9 @@ def test_batches_of_every_shape_are_answered_whatever_the_streams_do(artifact: A
     runner = GpuRunner(gpu, AotKernel(artifact, PROFILES, device))
     runner.start()
     batches = [inputs(1 + n % 8, 1 + (7 * n) % 64, n) for n in range(30)] * 4
-    futures = [runner.submit(batch, ("sum", "same")) for batch in batches]
-    for batch, future in zip(batches, futures, strict=True):
-        found = future.result(30)
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda batch: runner.run(batch, ("sum", "same")), batches))
+    for batch, found in zip(batches, answers, strict=True):
         np.testing.assert_allclose(found["sum"], wanted(batch), rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(found["same"], batch["ids"])
     assert runner.num_graphs > 0
@@ -90,7 +91,7 @@ def test_a_shape_beyond_every_profile_is_refused_and_names_the_nearest(artifact:
     runner = GpuRunner(gpu, AotKernel(artifact, PROFILES, PaperTorch(gpu)))
     runner.start()
     with pytest.raises(TensorRejected, match=r"no profile holds batch 2 and length 65; the near"):
-        runner.submit(inputs(2, 65), ("sum",)).result(10)
+        runner.run(inputs(2, 65), ("sum",))
     runner.close()
 
 
@@ -101,10 +102,10 @@ def test_a_batch_that_finds_no_memory_leaves_the_next_one_to_run(artifact: Artif
     runner.start()
     device.is_full = True
     with pytest.raises(DeviceFull):
-        runner.submit(inputs(2, 5), ("sum",)).result(10)
+        runner.run(inputs(2, 5), ("sum",))
     device.is_full = False
     batch = inputs(2, 5)
-    np.testing.assert_allclose(runner.submit(batch, ("sum",)).result(10)["sum"], wanted(batch), rtol=1e-4)
+    np.testing.assert_allclose(runner.run(batch, ("sum",))["sum"], wanted(batch), rtol=1e-4)
     runner.close()
 
 

@@ -29,7 +29,7 @@ def runner(gpu: PaperGpu, **told: Any) -> tuple[GpuRunner, Any]:
 
 def run(found: GpuRunner, rows: int, length: int) -> None:
     x: Array = np.random.default_rng(rows * length).standard_normal((rows, length)).astype(np.float32)
-    np.testing.assert_array_equal(found.submit({"x": x}, ("y",)).result(10)["y"], x + np.float32(1))
+    np.testing.assert_array_equal(found.run({"x": x}, ("y",))["y"], x + np.float32(1))
 
 
 def test_each_batch_runs_in_the_profile_that_holds_it() -> None:
@@ -65,7 +65,7 @@ def test_what_no_profile_holds_is_the_callers_mistake_with_the_nearest_named() -
     found, _ = runner(PaperGpu())
     found.start()
     with pytest.raises(TensorRejected, match="batch 5 and length 60; the nearest one takes batch 1 to 4 and"):
-        found.submit({"x": np.ones((5, 60), np.float32)}, ("y",)).result(10)
+        found.run({"x": np.ones((5, 60), np.float32)}, ("y",))
     run(found, 4, 60)
     found.close()
 
@@ -100,7 +100,7 @@ def test_a_batch_that_cannot_run_is_told_in_the_librarys_words() -> None:
     found, _ = runner(PaperGpu(), fails=True)
     found.start()
     with pytest.raises(EngineFailed, match="could not run this batch: no kernel for this"):
-        found.submit({"x": np.ones((1, 5), np.float32)}, ("y",)).result(10)
+        found.run({"x": np.ones((1, 5), np.float32)}, ("y",))
     found.close()
 
 
