@@ -17,6 +17,7 @@ from engines.gpu_runner import GpuRunner
 from engines.plans import Key, Plans
 from engines.profiles import Sizes, make_profiles
 from engines.trt_build import Plan, Recipe, Watcher, build
+from engines.trt_inspect import Inspection
 from engines.trt_kernel import TRT_DTYPES, TrtKernel
 from engines.trt_library import RTX, Library, find
 from headrace.errors import ArtifactRejected
@@ -48,9 +49,16 @@ class TensorRtEngine(GpuEngine):
         device = driver.devices[0]
         recipe = recipe_of(library, artifact, device.architecture, max_batch, buckets)
         plan = plan_of(library, artifact, recipe, device.architecture, plans, watcher)
-        kernel = TrtKernel(library, plan, artifact.manifest.signature, recipe.profiles)
+        self._kernel = kernel = TrtKernel(library, plan, artifact.manifest.signature, recipe.profiles)
         runner = GpuRunner(gpu or CudaGpu(), kernel, budget_bytes=device.part(gpu_share))
         super().__init__(artifact, max_batch, runner)
+        if self.inspection is not None:
+            _log.info("%s in TensorRT: %s", artifact.manifest.name, self.inspection.in_words)
+
+    @property
+    def inspection(self) -> Inspection | None:
+        """Of the plan's layers, if the library tells of them."""
+        return self._kernel.inspection
 
 
 def plans_here() -> Plans:

@@ -9,6 +9,7 @@ from typing import Any
 from engines.gpu import Gpu, Memory, Stream
 from engines.profiles import Profile, choose
 from engines.slots import Place, Shape, Shapes
+from engines.trt_inspect import Inspection, inspected
 from engines.trt_library import Library, log_of
 from headrace.errors import ArtifactRejected, EngineFailed, EngineUnavailable
 from headrace.tensors import Signature, TensorSpec
@@ -42,6 +43,7 @@ class TrtKernel:
         self._told: list[dict[str, object]] = []  # shapes and addresses, by context: set when they change
         self._scratch: Memory | None = None
         self._active = 0
+        self.inspection: Inspection | None = None  # once it is open
         self.inputs: list[Place] = []
         self.outputs: list[Place] = []
 
@@ -74,6 +76,7 @@ class TrtKernel:
             self._contexts.append(context)
             self._told.append({})
         stream.synchronize()
+        self.inspection = self._inspected()
         self.inputs = [Place(spec.name, spec.dtype, self._largest(spec)) for spec in self._signature.inputs]
         self.outputs = self._measured_outputs()
 
@@ -101,10 +104,11 @@ class TrtKernel:
         self._engine = None
         self._runtime = None
 
-    def information(self) -> str:
-        """What the engine's inspector says of all layers, as JSON."""
+    def _inspected(self) -> Inspection | None:
         inspector = self._engine.create_engine_inspector()
-        return str(inspector.get_engine_information(self._library.module.LayerInformationFormat.JSON))
+        return inspected(
+            str(inspector.get_engine_information(self._library.module.LayerInformationFormat.JSON))
+        )
 
     def _check_validity(self) -> None:
         """RTX tells before it loads a plan whether it can."""

@@ -281,6 +281,8 @@ class Flow:
         told = self._job("measure", label, options, model=made)
         measured, session, toggles = read_measured(dict(told.facts))
         misses = judge(self._goals, self._original, measured)
+        inspected = {"engine": told.facts["layers"]} if "layers" in told.facts else {}
+        told_stages = {**base.stages, **(stages or {}), **inspected}
         row = Row(
             name=name,
             steps=tuple(name.split(" > ")),
@@ -290,7 +292,7 @@ class Flow:
             reason="; ".join(map(str, misses)),
             session=session,
             measured=measured,
-            stages={**base.stages, **(stages or {}), "validation": _validation(measured, self._original)},
+            stages={**told_stages, "validation": _validation(measured, self._original)},
             toggles=toggles,
             facts=base.facts,
         )

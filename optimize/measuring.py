@@ -12,6 +12,7 @@ from engines.artifact import Artifact, unpublished
 from engines.base import Engine
 from engines.load import load
 from engines.manifest import SessionOptions
+from engines.tensorrt import TensorRtEngine
 from headrace.errors import ArtifactRejected, ConfigRejected, EngineFailed
 from optimize.graphs import kinds
 from optimize.measure import (
@@ -84,7 +85,9 @@ def measure(room: Room) -> dict[str, Any]:
             original_ms=first,
             latencies=_table([reference, engine], room),
         )
-    return _told(measured, loaded, speeds, chosen)
+        inspection = engine.inspection if isinstance(engine, TensorRtEngine) else None
+    layers = {"layers": inspection.in_words} if inspection is not None else {}
+    return {**_told(measured, loaded, speeds, chosen), **layers}
 
 
 def _artifact(room: Room, job: str, engine: str, precision: str) -> Artifact:

@@ -110,10 +110,23 @@ class Engine:
     def get_device_memory_size_for_profile_v2(self, number: int) -> int:
         return 1000 * (number + 1)
 
+    def create_engine_inspector(self) -> Inspector:
+        return Inspector(self)
+
     def create_execution_context(self, strategy: str) -> Context:
         assert strategy == "user"
         self.contexts.append(Context(self))
         return self.contexts[-1]
+
+
+class Inspector:
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def get_engine_information(self, form: str) -> str:
+        assert form == "json"
+        tensor = {"Name": "x", "DataType": "Float"}
+        return json.dumps({"Layers": [{"LayerType": "kgen", "Inputs": [tensor]}] * len(self.engine.contexts)})
 
 
 def library(gpu: PaperGpu) -> Library:
@@ -137,6 +150,7 @@ def library(gpu: PaperGpu) -> Library:
         Runtime=Runtime,
         TensorIOMode=Mode,
         ExecutionContextAllocationStrategy=SimpleNamespace(USER_MANAGED="user"),
+        LayerInformationFormat=SimpleNamespace(JSON="json"),
         engines=engines,
         __version__="1.0",
     )

@@ -75,6 +75,7 @@ class TestOnAGpu:
         engine = TensorRtEngine(double, max_batch=4, plans=Plans(tmp_path / "plans"))
         reference = load(repository.open("double", "1"), threads=1)
         engine.warm_up()
+        assert engine.inspection is not None
         rng = np.random.default_rng(0)
         for rows, length in ((1, 1), (4, 9), (3, 40), (11, 7)):  # the last in parts
             for _ in range(4):

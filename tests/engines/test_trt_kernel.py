@@ -45,6 +45,17 @@ def test_each_batch_runs_in_the_profile_that_holds_it() -> None:
     assert gpu.is_empty()
 
 
+def test_the_inspector_is_asked_for_the_layers() -> None:
+    gpu = PaperGpu()
+    kernel = TrtKernel(paper_trt.library(gpu), paper_trt.plan(profiles=RANGES), SIGNATURE, PROFILES)
+    runner = GpuRunner(gpu, kernel)
+    runner.start()
+    assert kernel.inspection is not None
+    assert kernel.inspection.in_words == "3 layers after fusion: 3 in FP32"
+    runner.close()
+    assert gpu.is_empty()
+
+
 def test_shapes_and_addresses_are_set_when_they_change() -> None:
     gpu = PaperGpu()
     found, trt = runner(gpu)
