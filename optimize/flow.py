@@ -157,9 +157,10 @@ class Flow:
         stages = {
             "conversion": f"weights stored as FP16, computed in FP32: {why_not}" if why_not else step.to
         }
-        if step.to == "bf16":  # the engine rounds by itself
+        if step.to == "bf16" and engine != "tensorrt":  # the engine rounds by itself
             return self._measured(base.done, _name(base.chain, step.to), base, step.to, engine, stages)
-        made = self._job("precision", step.to, {"is_stored_only": bool(why_not)}, model=base.done)
+        options = {"is_stored_only": bool(why_not), "to": step.to}
+        made = self._job("precision", step.to, options, model=base.done)
         return self._measured(made, _name(base.chain, step.to), base, step.to, engine, stages)
 
     def _static(self, step: QuantizeStatic, base: Base, engine: str) -> Iterator[Candidate]:
@@ -211,8 +212,10 @@ class Flow:
             raise RecipeWrong(str(err)) from err
         inputs = {"model": model, "statistics": statistics, "reference": base.done}
         methods = [step.method] if step.method else list(METHODS)
-        how = {"per_channel": step.per_channel, "is_symmetric": engine != "onnxruntime"}
-        if engine == "tensorrt":
+        is_for_gpus = engine == "tensorrt" or bool(step.symmetric)
+        is_symmetric = engine != "onnxruntime" if step.symmetric is None else step.symmetric
+        how = {"per_channel": step.per_channel, "is_symmetric": is_symmetric}
+        if is_for_gpus:
             how["quantizes_bias"] = False
         reduce_ranges = [step.reduce_range] if step.reduce_range is not None else _reduce_ranges(engine)
         told = "as asked for"
@@ -232,7 +235,8 @@ class Flow:
             "range determination": f"{chosen['method']} per tensor; weights in {bits} bits per {per}; {told}",
         }
         how |= {"method": chosen["method"], "reduce_range": chosen["reduce_range"]}
-        return _Start(inputs, how, stages, model.facts["products"], tuple(model.facts["depthwise"]))
+        rest = step.rest or ("fp16" if engine == "tensorrt" else "fp32")
+        return _Start(inputs, how, rest, stages, model.facts["products"], tuple(model.facts["depthwise"]))
 
     def _smoothed(self, start: _Start, alpha: float, tried: Mapping[str, float] | None = None) -> _Start:
         """The same graph with smaller activations, calibrated anew."""
@@ -249,17 +253,19 @@ class Flow:
         )
 
     def _quantized(self, start: _Start, base: Base, engine: str) -> Candidate:
-        options = {**start.how, "exclude": list(start.exclude)}
+        options = {**start.how, "exclude": list(start.exclude), "rest": start.rest}
         suffix = start.suffix
         if start.exclude:
-            suffix += f", {len(start.exclude)} layer{'s' * (len(start.exclude) > 1)} in FP32"
+            suffix += f", {len(start.exclude)} layer{'s' * (len(start.exclude) > 1)} in {start.rest.upper()}"
         name = f"{start.name}{suffix}"
         made = self._job("static", f"conversion, {name}", options, **start.inputs)
         kind = "S8S8" if start.how["is_symmetric"] else "U8S8"
         told = f"Q/DQ, {kind}, {made.facts['quantized']} of {made.facts['layers']} layers"
         stages = {**start.stages, "conversion": told}
+        if start.rest != "fp32":
+            stages["conversion"] += f"; the rest in {start.rest.upper()}"
         if start.exclude:
-            stages["conversion"] += f"; in FP32: {', '.join(start.exclude)}"
+            stages["conversion"] += f"; in {start.rest.upper()}: {', '.join(start.exclude)}"
         return self._measured(made, _name(base.chain, name), base, "int8-static", engine, stages)
 
     def _measured(
@@ -321,6 +327,7 @@ class _Start:
 
     inputs: Mapping[str, Done]  # model, statistics, reference: what the model is to be near to
     how: Mapping[str, Any]
+    rest: str  # the precision of what is not quantized
     stages: Mapping[str, str]
     products: int  # that could be smoothed
     depthwise: tuple[str, ...] = ()  # convolutions with a filter for each channel

@@ -89,12 +89,16 @@ def tune_smooth(room: Room) -> dict[str, Any]:
 
 def static(room: Room) -> dict[str, Any]:
     """Ranges determined, and the Q/DQ graph made of them."""
+    from optimize.precision import to_half
+
     options = dict(room.options)
-    method = options.pop("method")
+    method, rest = options.pop("method"), options.pop("rest")
     how = Conversion(**{**options, "exclude": tuple(options["exclude"])})
     ranges = determine(_statistics(room), method, how.is_symmetric)
     target = room.new_graph()
     quantized, layers = quantize.convert(room.graph(), target, ranges, how)
+    if rest != "fp32":
+        to_half(target, target, rest)
     return {"graph": target.name, "quantized": quantized, "layers": layers, "how": asdict(how)}
 
 
@@ -117,12 +121,14 @@ def dynamic(room: Room) -> dict[str, Any]:
 
 def precision(room: Room) -> dict[str, Any]:
     """Half precision for an engine that computes it, or for storage only."""
-    from optimize.precision import store_fp16, to_fp16
+    from optimize.precision import store_fp16, to_half
 
     line = room.line("", 1)
     target = room.new_graph()
-    make = store_fp16 if room.options["is_stored_only"] else to_fp16
-    make(room.graph(), target)
+    if room.options["is_stored_only"]:
+        store_fp16(room.graph(), target)
+    else:
+        to_half(room.graph(), target, room.options["to"])
     line.advance()
     return {"graph": target.name}
 

@@ -37,7 +37,10 @@ from optimize.steps import Chain
 from optimize.table import as_text
 
 TARGETS = ("onnxruntime", "openvino", "tensorrt", "aot", "aot-cuda")
-_ELSEWHERE = "; for a GPU elsewhere: headrace publish NAME/VERSION --engine tensorrt, then headrace plan"
+_ELSEWHERE = (
+    "; for a GPU elsewhere: --steps 'int8-static(symmetric=True)' for onnxruntime, which judges its "
+    "accuracy, then headrace publish NAME/VERSION --engine tensorrt, and headrace plan"
+)
 _WORK = ".optimize"
 _LEFT_BEHIND = re.compile(r"\.[A-Za-z0-9_.-]+-[a-z0-9_]{8}")  # what a killed publisher leaves
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from headrace.errors import ConfigRejected
 from headrace.tensors import Array
+from optimize.cut import put_in_order
 
 if TYPE_CHECKING:
     import onnx
@@ -65,19 +66,51 @@ def store_fp16(source: Path, target: Path) -> Path:
     return target
 
 
-def to_fp16(source: Path, target: Path) -> Path:
-    """`target`, which computes in FP16 between inputs and outputs of the types they had.
+def to_half(source: Path, target: Path, precision: str = "fp16") -> Path:
+    """`target`, which computes in FP16 or BF16 between inputs and outputs of the types they had.
 
-    Operators without FP16 kernels stay FP32 between Casts.
+    Operators without kernels in it stay FP32 between Casts, and what is quantized stays so.
     """
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
+    model = onnx.load(source)
+    exact = {
+        tensor.name: onnx.numpy_helper.to_array(tensor)
+        for tensor in model.graph.initializer
+        if tensor.data_type == _FLOAT
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # constants such as 1e-12 become FP16's least value: told of each
-        model = convert_float_to_float16(onnx.load(source), keep_io_types=True)
+        model = convert_float_to_float16(model, keep_io_types=True)
+    if precision == "bf16":
+        _to_bf16(model.graph, exact)
+    put_in_order(model.graph)  # the casts were appended
     onnx.save(model, target)
     return target
+
+
+def _to_bf16(graph: onnx.GraphProto, exact: Mapping[str, Array]) -> None:
+    """BF16 wherever there is FP16 now; weights are rounded once, from what they were in FP32."""
+    import ml_dtypes
+    import onnx
+
+    half, brain = onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16
+
+    def change(tensor: onnx.TensorProto) -> None:
+        if tensor.data_type == half:
+            value = exact.get(tensor.name, onnx.numpy_helper.to_array(tensor))
+            tensor.CopyFrom(onnx.numpy_helper.from_array(value.astype(ml_dtypes.bfloat16), tensor.name))
+
+    for tensor in graph.initializer:
+        change(tensor)
+    for part in (part for node in graph.node for part in node.attribute):
+        change(part.t)
+        if part.name == "to" and part.i == half:
+            part.i = brain
+    for value in graph.value_info:
+        if value.type.tensor_type.elem_type == half:
+            value.type.tensor_type.elem_type = brain
 
 
 def _fits(value: Array) -> bool:

@@ -52,6 +52,8 @@ class QuantizeStatic(Step):
     smooth: float | None = None  # SmoothQuant's alpha from the start; None: only if the budget fails
     fallback: bool = True  # when the budget fails: SmoothQuant, then the worst layers back to FP32
     reduce_range: bool | None = None  # weights in 7 bits; None: tried on CPUs without VNNI
+    symmetric: bool | None = None  # True: as TensorRT takes it, for a GPU elsewhere; None: as the engine does
+    rest: Literal["fp32", "fp16", "bf16"] | None = None  # what is not quantized; None: FP16 for TensorRT
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +194,10 @@ def _check(step: Step) -> None:
             problem = f"method is {method!r}; allowed: {', '.join(METHODS)}"
         case QuantizeStatic(smooth=alpha) if alpha is not None and not _within(alpha, 0, 1):
             problem = f"smooth is {alpha!r}; it must be a number from 0 to 1"
+        case QuantizeStatic(symmetric=symmetric) if symmetric not in (None, True, False):
+            problem = f"symmetric is {symmetric!r}; it must be True or False"
+        case QuantizeStatic(rest=rest) if rest not in (None, "fp32", "fp16", "bf16"):
+            problem = f"rest is {rest!r}; allowed: fp32, fp16, bf16"
         case PruneWeights(sparsity=sparsity) if not _within(sparsity, 0.01, 0.99):
             problem = f"sparsity is {sparsity!r}; it must be from 0.01 to 0.99"
         case PruneWeights(pattern=pattern) if pattern not in ("any", "2:4"):

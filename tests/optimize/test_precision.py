@@ -1,5 +1,6 @@
 import re
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime
@@ -8,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from headrace.errors import ConfigRejected
 from optimize.graphs import signature_of
-from optimize.precision import can_compute, store_fp16, to_fp16
+from optimize.precision import can_compute, store_fp16, to_half
 
 
 @pytest.fixture
@@ -140,11 +141,29 @@ def test_the_same_graph_gives_the_same_bytes(source, tmp_path):
 
 
 def test_computed_in_fp16_it_takes_and_gives_what_it_did(source, inputs, tmp_path):
-    half = to_fp16(source, tmp_path / "half.onnx")
+    half = to_half(source, tmp_path / "half.onnx")
     assert signature_of(onnx.load(half).graph) == signature_of(onnx.load(source).graph)
     assert set(_weights(half).values()) <= {TensorProto.FLOAT16, TensorProto.INT64}
     assert half.stat().st_size < 0.52 * source.stat().st_size
     np.testing.assert_allclose(_run(half, inputs), _run(source, inputs), rtol=2e-2, atol=5e-2)
+
+
+def test_in_bf16_weights_are_rounded_once_and_keep_their_range(source, inputs, tmp_path):
+    model = onnx.load(source)
+    table = next(tensor for tensor in model.graph.initializer if tensor.name == "table")
+    value = numpy_helper.to_array(table).copy()
+    value[0, 0] = 1e30  # FP16 has no such number
+    table.CopyFrom(numpy_helper.from_array(value, "table"))
+    onnx.save(model, source)
+    half = onnx.load(to_half(source, tmp_path / "half.onnx", "bf16"))
+    onnx.checker.check_model(half)
+    assert signature_of(half.graph) == signature_of(model.graph)
+    found = {tensor.name: numpy_helper.to_array(tensor) for tensor in half.graph.initializer}
+    np.testing.assert_array_equal(found["table"], value.astype(ml_dtypes.bfloat16))
+    types = {tensor.data_type for tensor in half.graph.initializer}
+    assert types == {TensorProto.BFLOAT16, TensorProto.INT64}
+    casts = {part.i for node in half.graph.node if node.op_type == "Cast" for part in node.attribute}
+    assert casts == {TensorProto.BFLOAT16, TensorProto.FLOAT}
 
 
 def test_operators_without_fp16_kernels_stay_fp32(tmp_path):
@@ -158,7 +177,7 @@ def test_operators_without_fp16_kernels_stay_fp32(tmp_path):
     model.graph.output.append(helper.make_tensor_value_info("r", TensorProto.FLOAT, [1]))
     onnx.save(model, source)
     x = np.ones((1, 32), np.float32)
-    half = to_fp16(source, tmp_path / "half.onnx")
+    half = to_half(source, tmp_path / "half.onnx")
     np.testing.assert_array_equal(_run(half, {"x": x})[0], np.arange(1, 33))
 
 
