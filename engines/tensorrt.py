@@ -20,10 +20,11 @@ from engines.trt_build import Plan, Recipe, Watcher, build
 from engines.trt_inspect import Inspection
 from engines.trt_kernel import TRT_DTYPES, TrtKernel
 from engines.trt_library import RTX, Library, find
-from headrace.errors import ArtifactRejected
+from headrace.errors import ArtifactRejected, EngineUnavailable
 
 _log = logging.getLogger(__name__)
 
+_FP8 = 8.9  # the first compute capability with it
 _CUDA = {RTX: "13.0"}  # the least that the driver must run; TensorRT itself says so when it is too old
 
 
@@ -71,7 +72,14 @@ def plans_here() -> Plans:
 def recipe_of(
     library: Library, artifact: Artifact, architecture: str, max_batch: int, buckets: Sequence[Sizes]
 ) -> Recipe:
-    """How a version's plan is built for batches of these sizes."""
+    """How a version's plan is built for batches of these sizes. EngineUnavailable for a GPU that lacks the
+    version's precision."""
+    told = f"'{artifact.manifest.name}/{artifact.manifest.version}'"
+    if artifact.manifest.precision.startswith("fp8") and float(architecture) < _FP8:
+        raise EngineUnavailable(
+            f"{told} is in FP8, which GPUs from compute capability {_FP8} on have, and not {architecture}: "
+            "publish a version in INT8 for these"
+        )
     signature = artifact.manifest.signature
     known = set(TRT_DTYPES.values())
     if others := [
@@ -80,7 +88,7 @@ def recipe_of(
         if spec.dtype not in known
     ]:
         raise ArtifactRejected(
-            f"'{artifact.manifest.name}/{artifact.manifest.version}' takes or gives {', '.join(others)}; "
+            f"{told} takes or gives {', '.join(others)}; "
             f"TensorRT has {', '.join(sorted(known))}: publish it for onnxruntime"
         )
     profiles = make_profiles(signature, max_batch, buckets)

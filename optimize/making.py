@@ -102,6 +102,19 @@ def static(room: Room) -> dict[str, Any]:
     return {"graph": target.name, "quantized": quantized, "layers": layers, "how": asdict(how)}
 
 
+def float8(room: Room) -> dict[str, Any]:
+    """Ranges of what was seen, and the FP8 graph made of them."""
+    from optimize.float8 import convert_to_fp8
+    from optimize.precision import to_half
+
+    target = room.new_graph()
+    ranges = determine(_statistics(room), "minmax", is_symmetric=True)
+    quantized, layers = convert_to_fp8(room.graph(), target, ranges, room.options["per_channel"])
+    if room.options["rest"] != "fp32":
+        to_half(target, target, room.options["rest"])
+    return {"graph": target.name, "quantized": quantized, "layers": layers}
+
+
 def sensitivity(room: Room) -> dict[str, Any]:
     how = Conversion(room.options["per_channel"], room.options["is_symmetric"], room.options["reduce_range"])
     total = len(quantize.layers(onnx.load(room.graph(), load_external_data=False).graph))

@@ -14,6 +14,7 @@ from engines.load import load
 from engines.manifest import SessionOptions
 from engines.tensorrt import TensorRtEngine
 from headrace.errors import ArtifactRejected, ConfigRejected, EngineFailed
+from optimize.float8 import PRECISION, SESSION
 from optimize.graphs import kinds
 from optimize.measure import (
     BATCHES,
@@ -107,7 +108,9 @@ def _artifact(room: Room, job: str, engine: str, precision: str) -> Artifact:
 def _variants(artifact: Artifact, stack: ExitStack) -> list[tuple[Artifact, Engine]]:
     """The ways to load it that are worth trying, the usual one first."""
     sessions = [SessionOptions()]
-    if artifact.manifest.engine == "onnxruntime":
+    if artifact.manifest.precision == PRECISION:
+        sessions = [SESSION]
+    elif artifact.manifest.engine == "onnxruntime":
         graph = onnx.load(artifact.graph_path, load_external_data=False).graph
         sessions = list(toggles_for(kinds(graph)).values())
     found = []

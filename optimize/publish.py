@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from engines.artifact import Artifact, Repository
-from engines.manifest import BatchLatency
+from engines.manifest import BatchLatency, SessionOptions
 from engines.python import call, module_of
 from headrace.config import check_name
 from headrace.errors import ConfigRejected, NotFound
 from headrace.tensors import Signature
+from optimize.float8 import SESSION, has_fp8
 from optimize.graphs import files_of, signature_of
 
 ENGINES = ("onnxruntime", "openvino", "tensorrt")  # that run a graph
@@ -59,6 +60,7 @@ def publish_again(
         graph=manifest.graph,
         signature=manifest.signature,
         engine=engine,
+        session=_session(source.folder / manifest.graph, engine),
         grouping=manifest.grouping,
         warm_up=manifest.warm_up,
         precision=manifest.precision,
@@ -151,5 +153,20 @@ def _publish_graph(file: Path, repository: Repository, name: str, version: str, 
         raise ConfigRejected(f"{file.name!r} is neither an ONNX graph nor a Python file (.py)") from err
     signature = signature_of(model.graph)
     return repository.publish(
-        name, version, files_of(file), graph=file.name, signature=signature, engine=engine
+        name,
+        version,
+        files_of(file),
+        graph=file.name,
+        signature=signature,
+        engine=engine,
+        session=_session(file, engine),
     )
+
+
+def _session(graph: Path, engine: str) -> SessionOptions | None:
+    """How the engine has to load it, if not as usual."""
+    import onnx
+
+    if engine != "onnxruntime" or not has_fp8(onnx.load(graph, load_external_data=False).graph):
+        return None
+    return SESSION

@@ -103,7 +103,7 @@ def _in(module: str, name: str) -> Body:
 _BODIES = {
     "measuring": ("measure-original", "measure"),
     "making": (
-        *("preprocess", "calibrate", "smooth", "tune", "tune-smooth", "static", "sensitivity"),
+        *("preprocess", "calibrate", "smooth", "tune", "tune-smooth", "static", "float8", "sensitivity"),
         *("dynamic", "precision"),
     ),
     "training": ("prune-weights", "prune-channels", "distill", "compile"),

@@ -16,6 +16,8 @@ from typing import Any, ClassVar, Literal
 from headrace.errors import ConfigRejected
 from optimize.ranges import METHODS, Method
 
+Rest = Literal["fp32", "fp16", "bf16"]
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -53,7 +55,18 @@ class QuantizeStatic(Step):
     fallback: bool = True  # when the budget fails: SmoothQuant, then the worst layers back to FP32
     reduce_range: bool | None = None  # weights in 7 bits; None: tried on CPUs without VNNI
     symmetric: bool | None = None  # True: as TensorRT takes it, for a GPU elsewhere; None: as the engine does
-    rest: Literal["fp32", "fp16", "bf16"] | None = None  # what is not quantized; None: FP16 for TensorRT
+    rest: Rest | None = None  # what is not quantized; None: FP16 for TensorRT
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeFloat8(Step):
+    """Weights and activations in FP8 (E4M3), for GPUs from compute capability 8.9 on."""
+
+    name: ClassVar[str] = "fp8-static"
+    least_size: ClassVar[float] = 0.25
+    needs: ClassVar[tuple[str, ...]] = ("calibration",)
+    per_channel: bool = True
+    rest: Rest | None = None  # what is not quantized; None: FP16 for TensorRT
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +127,10 @@ class Distill(Step):
 
 STEPS: Mapping[str, type[Step]] = {
     step.name: step
-    for step in (QuantizeDynamic, QuantizeStatic, Precision, Compile, PruneWeights, PruneChannels, Distill)
+    for step in (
+        *(QuantizeDynamic, QuantizeStatic, QuantizeFloat8, Precision, Compile),
+        *(PruneWeights, PruneChannels, Distill),
+    )
 }
 Chain = tuple[Step, ...]
 # What is tried when nothing is asked for, in the order in which equals are preferred.
@@ -196,7 +212,12 @@ def _check(step: Step) -> None:
             problem = f"smooth is {alpha!r}; it must be a number from 0 to 1"
         case QuantizeStatic(symmetric=symmetric) if symmetric not in (None, True, False):
             problem = f"symmetric is {symmetric!r}; it must be True or False"
-        case QuantizeStatic(rest=rest) if rest not in (None, "fp32", "fp16", "bf16"):
+        case QuantizeStatic(rest=rest) | QuantizeFloat8(rest=rest) if rest not in (
+            None,
+            "fp32",
+            "fp16",
+            "bf16",
+        ):
             problem = f"rest is {rest!r}; allowed: fp32, fp16, bf16"
         case PruneWeights(sparsity=sparsity) if not _within(sparsity, 0.01, 0.99):
             problem = f"sparsity is {sparsity!r}; it must be from 0.01 to 0.99"
