@@ -273,6 +273,13 @@ def tune(
     buckets: Annotated[int, typer.Option(min=0, max=64, help="How many buckets to learn.")] = 4,
     seconds: Annotated[float, typer.Option(min=0.1, help="The time to measure for.")] = 60.0,
     clients: Annotated[int, typer.Option(min=1, help="Requests under way at the same time.")] = 64,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="onnxruntime or openvino: try this engine, too, and publish the version for it if it is "
+            "faster; may be repeated."
+        ),
+    ] = None,
     json_file: Json = None,
 ) -> None:
     """Measure on this machine how a model is served fastest: how many instances with how many threads
@@ -283,10 +290,12 @@ def tune(
 
     subject = tuning.subject(model, config, repository)
     with bars() as progress:
-        outcome = tuning.run(subject, shapes, buckets, seconds, clients, progress)
-    manifest = subject.artifact.manifest
+        result = tuning.run(subject, shapes, buckets, seconds, clients, progress, engine or ())
+    outcome, manifest = result.outcome, subject.artifact.manifest
     console.print(as_table(outcome, f"{manifest.name}/{manifest.version}"))
     console.print(in_words(outcome))
+    for note in result.notes():
+        console.print(note)
     if json_file is not None:
         json_file.write_bytes(as_json(outcome))
 

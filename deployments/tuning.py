@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +21,9 @@ from engines.manifest import Machine
 from headrace.config import Config, ModelConfig, load_config
 from headrace.errors import ConfigRejected, NotFound
 from optimize.demand import known_shapes, read_shapes, variable_dims
+from optimize.publish import publish_again
 from optimize.tune import Fixed, Outcome, fixed_by, tune
+from optimize.tune_engines import LEAST, agreeing, alternatives
 
 if TYPE_CHECKING:
     from optimize.progress import Progress
@@ -35,6 +39,30 @@ class Subject:
     artifact: Artifact
     fixed: Fixed
     buckets: list[dict[str, int]]  # given by the configuration
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What was measured, and the version that has it in its manifest now."""
+
+    outcome: Outcome
+    artifact: Artifact
+    least: dict[str, float]  # cosine between the version's answers and those of each other engine
+
+    def notes(self) -> Iterator[str]:
+        """What became of the other engines, in words."""
+        for engine, cosine in self.least.items():
+            if cosine < LEAST:
+                told = f"least cosine {cosine:.4f}, needed {LEAST:g}"
+                yield f"{engine} was not tried: its answers differ ({told})"
+            elif engine == self.artifact.manifest.engine:
+                name, version = self.artifact.manifest.name, self.artifact.manifest.version
+                yield (
+                    f"published as '{name}/{version}' for {engine}, whose answers agree (least cosine "
+                    f"{cosine:.4f}); to serve it: headrace rollout start {name} --to {version}"
+                )
+            else:
+                yield f"{engine} is not faster by more than noise"
 
 
 def subject(model: str, config: Path | None, repository: Path | None) -> Subject:
@@ -74,25 +102,33 @@ def run(
     seconds: float,
     clients: int,
     progress: Progress | None = None,
-) -> Outcome:
-    """Measure, and write what was chosen into the version's manifest."""
-    manifest = subject.artifact.manifest
+    engines: Sequence[str] = (),
+) -> Result:
+    """Measure, and write what was chosen into the version's manifest; into that of a new version when another
+    one of the engines is faster."""
+    artifact = subject.artifact
+    manifest = artifact.manifest
     seen = known_shapes(manifest) if shapes is None else read_shapes(shapes, manifest.signature)
     learned: list[dict[str, int]] = list(subject.buckets)
     if not learned and buckets and variable_dims(manifest.signature):
         learned = learn_buckets(seen, buckets, partial(elements, manifest.signature.inputs))
-    outcome = tune(
-        subject.artifact,
-        seen,
-        Machine(cpu=cpu_model(), cores=cpu_cores()),
-        seconds=seconds,
-        clients=clients,
-        buckets=learned,
-        fixed=subject.fixed,
-        progress=progress,
-    )
-    subject.repository.set_tuned(subject.artifact, outcome.tuned)
-    return outcome
+    with tempfile.TemporaryDirectory() as folder:
+        others = alternatives(artifact, engines, Path(folder))
+        others, least = agreeing(artifact, others, [size for size, _ in seen]) if others else ({}, {})
+        outcome = tune(
+            artifact,
+            seen,
+            Machine(cpu=cpu_model(), cores=cpu_cores()),
+            seconds=seconds,
+            clients=clients,
+            buckets=learned,
+            fixed=subject.fixed,
+            others=others,
+            progress=progress,
+        )
+    if engine := outcome.chosen.candidate.engine:
+        artifact = publish_again(subject.repository, f"{manifest.name}/{manifest.version}", engine)
+    return Result(outcome, subject.repository.set_tuned(artifact, outcome.tuned), least)
 
 
 def recorded(model: str, address: str) -> list[dict[str, Any]]:

@@ -35,9 +35,14 @@ def publish(
 
 
 def publish_again(
-    repository: Repository, of: str, engine: str | None, version: str | None = None
+    repository: Repository,
+    of: str,
+    engine: str | None,
+    version: str | None = None,
+    into: Repository | None = None,
 ) -> Artifact:
-    """The version NAME/VERSION once more, to be run by another engine; ConfigRejected when that cannot be."""
+    """The version NAME/VERSION once more, to be run by another engine, in the same repository unless another
+    is given; ConfigRejected when that cannot be."""
     name, _, old = of.partition("/")
     if not old:
         raise ConfigRejected(
@@ -53,9 +58,10 @@ def publish_again(
             f"{', '.join(ENGINES)}"
         )
     check_engine(engine)
-    return repository.publish(
+    target = into or repository
+    return target.publish(
         name,
-        version or next_version(repository, name),
+        version or next_version(target, name),
         {file: source.folder / file for file in manifest.graph_files()},
         graph=manifest.graph,
         signature=manifest.signature,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from statistics import median
@@ -47,12 +47,14 @@ class Candidate:
     max_batch: int  # rows
     max_padding: float
     grouping: Grouping
+    engine: str = ""  # another one than the version's own
 
     @property
     def simplicity(self) -> tuple[float, ...]:
-        """Smaller is simpler: fewer instances, then fewer streams, smaller batches and less padding."""
+        """Smaller is simpler: its own engine, then fewer instances, then fewer streams, smaller batches and
+        less padding."""
         shape = self.max_batch, _SIMPLE[self.grouping], self.max_padding
-        return self.instances, self.streams, *shape, self.threads
+        return bool(self.engine), self.instances, self.streams, *shape, self.threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +107,12 @@ def fixed_by(config: Config, model: ModelConfig) -> Fixed:
 
 
 def candidates(
-    manifest: Manifest, cores: int, fixed: Fixed, buckets: Sequence[Sizes]
+    manifest: Manifest, cores: int, fixed: Fixed, buckets: Sequence[Sizes], engines: Iterable[str] = ()
 ) -> tuple[list[Candidate], Candidate]:
-    """Every set-up worth measuring, and among them the one that runs untuned."""
+    """Every set-up worth measuring, on other engines too, and among them the one that runs untuned."""
     found = [
-        Candidate(instances, streams, threads, max_batch, max_padding, grouping)
+        Candidate(instances, streams, threads, max_batch, max_padding, grouping, engine)
+        for engine in ("", *engines)
         for instances, streams, threads in _spent(cores, fixed)
         for grouping in _groupings(manifest, fixed, buckets)
         for max_batch in _batches(manifest, fixed)
@@ -215,10 +218,13 @@ def tune(
     clients: int,
     buckets: Sequence[Sizes] = (),
     fixed: Fixed = Fixed(),
+    others: Mapping[str, Artifact] | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
-    """Measure for about so many seconds, `clients` requests at a time, with requests as they were seen."""
-    found, default = candidates(artifact.manifest, machine.cores, fixed, buckets)
+    """Measure for about so many seconds, `clients` requests at a time, with requests as they were seen.
+    `others` is the version as other engines run it, by these, which are tried as well."""
+    artifacts = {"": artifact, **(others or {})}
+    found, default = candidates(artifact.manifest, machine.cores, fixed, buckets, others or ())
     plan = stages(len(found))
     num_turns = sum(number * turns for number, turns in plan)
     turn_s = seconds / num_turns
@@ -231,16 +237,17 @@ def tune(
     rows = {candidate: Row(candidate) for candidate in found}
     left = list(rows.values())
     with ExitStack() as stack:
-        processes = [
-            stack.enter_context(Instance(artifact))
-            for _ in range(max(candidate.instances for candidate in found))
-        ]
+        most = max(candidate.instances for candidate in found)
+        processes = {
+            engine: [stack.enter_context(Instance(each)) for _ in range(most)]
+            for engine, each in artifacts.items()
+        }
         line = Line(progress, f"measuring {len(found)} set-ups", num_turns)
         for number, turns in plan:
             if number < len(left):
                 left = survivors(left, number, rows[default])
             for row in _in_turns(left, turns):
-                _measure(row, processes, sizes, buckets, clients, turn_s)
+                _measure(row, processes[row.candidate.engine], sizes, buckets, clients, turn_s)
                 line.advance()
             judge(left)
         line.finish()
@@ -253,7 +260,13 @@ def tune(
 def _in_turns(rows: Sequence[Row], turns: int) -> Iterator[Row]:
     """Each row once in every round; there and back, so that engines are seldom loaded anew."""
     order = sorted(
-        rows, key=lambda row: (row.candidate.threads, row.candidate.streams, row.candidate.instances)
+        rows,
+        key=lambda row: (
+            row.candidate.engine,
+            row.candidate.threads,
+            row.candidate.streams,
+            row.candidate.instances,
+        ),
     )
     for number in range(turns):
         yield from order if number % 2 else reversed(order)

@@ -22,7 +22,8 @@ def as_table(outcome: Outcome, title: str) -> Table:
 
     machine = outcome.tuned.machine
     table = Table(title=f"{title} on {machine.cores} cores of {machine.cpu}", box=box.SIMPLE_HEAD)
-    for name in ("", "engines x streams x threads", "grouping"):
+    has_others = any(row.candidate.engine for row in outcome.rows)
+    for name in ("", *(["engine"] if has_others else []), "engines x streams x threads", "grouping"):
         table.add_column(name, no_wrap=True)
     for name in ("batch", "rows/s", "mean batch", "fill", "turns"):
         table.add_column(name, justify="right")
@@ -31,7 +32,8 @@ def as_table(outcome: Outcome, title: str) -> Table:
     shown += [row for row in (outcome.chosen, outcome.default) if row not in shown]
     for row in shown:
         style = "bold" if row is outcome.chosen else "" if len(row.turns) == most else "dim"
-        table.add_row(_mark(outcome, row), *_cells(row), style=style)
+        engine = [row.candidate.engine or "its own"] if has_others else []
+        table.add_row(_mark(outcome, row), *engine, *_cells(row), style=style)
     return table
 
 

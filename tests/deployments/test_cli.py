@@ -194,6 +194,11 @@ def test_a_model_is_tuned_and_then_served_so(config: Path, tmp_path: Path) -> No
         (["double", "--repository", "MODELS"], "name a file of them by --shapes"),
         (["double", "--repository", "MODELS", "--shapes", "nowhere"], "no file of shapes nowhere"),
         (["double", "--config", "nowhere"], "no configuration file nowhere"),
+        (
+            ["double", "--config", "CONFIG", "--engine", "tensorrt"],
+            "tune chooses among onnxruntime and openv",
+        ),
+        (["double", "--config", "CONFIG", "--engine", "abacus"], "engine 'abacus' is unknown"),
     ],
 )
 def test_tune_tells_what_is_wrong(config: Path, arguments: list[str], told: str) -> None:
