@@ -51,6 +51,11 @@ class Plans:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    def check(self) -> None:
+        """ConfigRejected when others may write into the folder."""
+        if self._folder.exists():
+            self._check()
+
     def get(self, key: Key) -> bytes | None:
         """None when there is none, or one that is not what was kept."""
         if not self._folder.exists():

@@ -20,10 +20,11 @@ from engines.trt_build import Plan, Recipe, Watcher, build
 from engines.trt_inspect import Inspection
 from engines.trt_kernel import TRT_DTYPES, TrtKernel
 from engines.trt_library import RTX, Library, find
-from headrace.errors import ArtifactRejected, EngineUnavailable
+from headrace.errors import ArtifactRejected, ConfigRejected, EngineUnavailable
 
 _log = logging.getLogger(__name__)
 
+PLANS = "HEADRACE_PLANS"  # the environment's name for the folder of built plans
 _FP8 = 8.9  # the first compute capability with it
 _CUDA = {RTX: "13.0"}  # the least that the driver must run; TensorRT itself says so when it is too old
 
@@ -64,7 +65,7 @@ class TensorRtEngine(GpuEngine):
 
 def plans_here() -> Plans:
     """Where this user's plans are kept: HEADRACE_PLANS, else in the user's cache."""
-    folder = os.environ.get("HEADRACE_PLANS")
+    folder = os.environ.get(PLANS)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Plans(Path(folder) if folder else cache / "headrace" / "plans")
 
@@ -103,18 +104,27 @@ def plan_of(
     plans: Plans | None = None,
     watcher: Watcher | None = None,
 ) -> bytes:
-    """The kept plan of a version for this kind of GPU, else one that is built now, and kept."""
+    """The kept plan of a version for this kind of GPU, else one that is built now, and kept.
+
+    Where others may write into the folder of plans nothing is taken from it, nor put there.
+    """
     kept = plans or plans_here()
     key = Key.of(artifact.digest, recipe, library.in_words, architecture)
+    manifest = artifact.manifest
+    told = f"the plan of {manifest.name}/{manifest.version} for {architecture}"
 
     def made() -> bytes:
-        manifest = artifact.manifest
-        _log.info("building the plan of %s/%s for %s", manifest.name, manifest.version, architecture)
+        _log.info("building %s", told)
         before = kept.timing_cache(library.in_words, architecture)
         plan = build_plan(library, artifact, recipe, watcher, before)
         kept.put_timing_cache(library.in_words, architecture, plan.timing_cache)
         return plan.data
 
+    try:
+        kept.check()
+    except ConfigRejected as err:
+        _log.warning("building %s at every start: %s", told, err)
+        return build_plan(library, artifact, recipe, watcher).data
     return kept.get_or_build(key, made)
 
 

@@ -30,6 +30,7 @@ from deployments.k8s.plan import (
 )
 from deployments.k8s.pods import Document
 from deployments.k8s.serve_config import CPU_NODE, WORKER_NODE, as_text, serve_config
+from engines.tensorrt import PLANS
 from headrace.config import Config
 
 IN_IMAGE = Installed(
@@ -185,6 +186,8 @@ def _worker(plan: Plan, options: Options, group: str) -> Document:
     )
     # In the Service when its HAProxy knows a gateway.
     container["readinessProbe"] = pods.http_probe("/-/healthz", plan.config.http.port, period_s=5, failures=1)
+    if is_gpu:  # built plans outlive their pod, and are the other pods', too
+        container["env"] += _variables({PLANS: f"{REPOSITORY}/.plans"})
     template = _template(plan, options, group, container)
     spec = template["spec"]
     spec["automountServiceAccountToken"] = False

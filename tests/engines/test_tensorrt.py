@@ -11,8 +11,8 @@ from engines.artifact import Artifact, Repository
 from engines.driver import Driver, find_driver
 from engines.load import load
 from engines.plans import Plans
-from engines.tensorrt import TensorRtEngine, plans_here
-from engines.trt_library import find
+from engines.tensorrt import TensorRtEngine, plan_of, plans_here, recipe_of
+from engines.trt_library import RTX, find
 from headrace.errors import ArtifactRejected, EngineUnavailable, TensorRejected
 from headrace.tensors import Signature, TensorSpec
 from optimize.publish import publish_again
@@ -43,8 +43,6 @@ def test_without_a_gpu_it_is_unavailable_and_says_why(double: Artifact) -> None:
 
 
 def test_text_is_refused(double: Artifact) -> None:
-    from engines.tensorrt import recipe_of
-
     text = TensorSpec("text", "BYTES", ("batch",))
     manifest = double.manifest.model_copy(update={"signature": Signature((text,), (text,))})
     with pytest.raises(ArtifactRejected, match=r"'double/9' takes or gives text: BYTES, .*for onnxruntime"):
@@ -59,6 +57,22 @@ def test_plans_lie_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     plans_here().put_timing_cache("library", "8.9", b"times")
     assert (tmp_path / "cache" / "headrace" / "plans").is_dir()
+
+
+def test_from_a_folder_of_others_no_plan_is_taken_and_none_put_there(
+    double: Artifact, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    library = find(RTX)
+    recipe = recipe_of(library, double, "8.9", 4, ())
+    folder = tmp_path / "plans"
+    first = plan_of(library, double, recipe, "8.9", Plans(folder))
+    kept = {path: path.read_bytes() for path in folder.iterdir()}
+    folder.chmod(0o770)
+    caplog.clear()
+    again = plan_of(library, double, recipe, "8.9", Plans(folder))
+    assert len(again) == pytest.approx(len(first), rel=0.1)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == kept
+    assert "building the plan of double/9 for 8.9 at every start: the folder of built plans" in caplog.text
 
 
 @pytest.mark.tensorrt

@@ -94,3 +94,15 @@ def test_rendering_again_removes_what_is_not_wanted_any_more_and_nothing_else(tm
     assert not (tmp_path / "overlays" / "gpu").exists()
     assert (tmp_path / "base" / "ours.yaml").exists()
     assert (tmp_path / "overlays" / "dev" / "kustomization.yaml").exists()
+
+
+def test_built_plans_lie_on_the_volume_of_the_models() -> None:
+    service = only(example_in("overlays/gpu"), "RayService", "headrace")
+    groups = {group["groupName"]: group for group in service["spec"]["rayClusterConfig"]["workerGroupSpecs"]}
+
+    def variables(group: str) -> dict[str, str | None]:
+        (container,) = groups[group]["template"]["spec"]["containers"]
+        return {entry["name"]: entry.get("value") for entry in container["env"]}
+
+    assert variables("gpu")["HEADRACE_PLANS"] == "/models/.plans"
+    assert "HEADRACE_PLANS" not in variables("cpu")
