@@ -93,7 +93,8 @@ def recipe_of(
             f"TensorRT has {', '.join(sorted(known))}: publish it for onnxruntime"
         )
     profiles = make_profiles(signature, max_batch, buckets)
-    return Recipe(profiles, (architecture,) if library.architectures else ())
+    # Sparse or not is seen by the library itself, from the weights, where it may look.
+    return Recipe(profiles, (architecture,) if library.architectures else (), is_sparse=True)
 
 
 def plan_of(

@@ -37,7 +37,7 @@ class Recipe:
 
     profiles: tuple[Profile, ...]
     architectures: tuple[str, ...] = ()
-    is_sparse: bool = False  # use weights with two zeros in each four
+    is_sparse: bool = False  # look for weights with two zeros in each four, and use them
     workspace_bytes: int | None = None  # the library's own limit when None
     level: int | None = None  # of optimization, 0 to 5; the library's default when None
 

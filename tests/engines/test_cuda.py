@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
 
+from engines import cuda
 from engines.cuda import CudaGpu
 from engines.driver import find_driver
-from engines.gpu import DeviceFull
+from engines.gpu import DeviceFull, Event, Gpu
 from engines.gpu_runner import GpuRunner
+from engines.slots import Shapes
 from headrace.errors import EngineUnavailable
 from headrace.tensors import Array
+from tests.engines.torch_kernel import Doubling
 
 pytestmark = pytest.mark.gpu
 
@@ -35,8 +39,6 @@ def _there_is_one() -> None:
 
 
 def runner(rows: int, columns: int, **options: object) -> GpuRunner:
-    from tests.engines.torch_kernel import Doubling
-
     found = GpuRunner(CudaGpu(), Doubling((rows, columns)), **options)  # type: ignore[arg-type]
     found.start()
     return found
@@ -89,6 +91,64 @@ def test_copies_go_on_while_another_batch_computes() -> None:
     assert min(seconds(1) for _ in range(3)) > min(seconds(2) for _ in range(3))
 
 
+class Timing(CudaGpu):
+    """With events that keep their times; they are made slot by slot: uploaded, computed, downloaded."""
+
+    def open(self) -> None:
+        super().open()
+        self.made: list[Any] = []
+
+    def event(self) -> Event:
+        found = cuda._Event(self._driver.Event(self._driver.event_flags.BLOCKING_SYNC))
+        self.made.append(found)
+        return found
+
+
+class Looking(Doubling):
+    """Asks for the times on the GPU's own thread, where the next batch's work is given."""
+
+    gpu: Timing
+
+    def open(self, gpu: Gpu) -> None:
+        super().open(gpu)
+        assert isinstance(gpu, Timing)
+        self.gpu = gpu
+        self.told: list[list[float]] | None = None
+        self.looks = False
+
+    def place(self, shapes: Shapes) -> Shapes:
+        if self.looks:
+            first = self.gpu.made[0].event
+            times = [event.event.time_since(first) for event in self.gpu.made]
+            self.told = [times[:3], times[3:]]
+        return super().place(shapes)
+
+
+def test_the_events_times_tell_that_copies_overlap() -> None:
+    """One of two batches goes up while the other comes down, in one of some tries at least."""
+    kernel = Looking((1024, 16384))
+    found = GpuRunner(Timing(), kernel)
+    found.start()
+    batch = np.ones((1024, 16384), np.float32)
+
+    def run(_: int) -> None:
+        found.run({"x": batch}, ("y",))
+
+    overlaps = []
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(20):
+            kernel.looks = False
+            list(pool.map(run, range(2)))
+            kernel.looks = True
+            run(0)  # when both have ended, and before it is given any work
+            assert kernel.told is not None
+            (up, _, down), (later_up, _, later_down) = sorted(kernel.told)
+            overlaps.append(min(down, later_up) - up)  # the second goes up once the first is there
+            assert down <= later_down
+    found.close()
+    assert max(overlaps) > 0.5  # ms, of 64 MiB each way
+
+
 def test_memory_that_is_not_there_is_told_and_the_gpu_lives() -> None:
     with pytest.raises(EngineUnavailable, match="MiB of the GPU's memory"):
         runner(1 << 20, 1 << 20)
@@ -105,8 +165,6 @@ def test_memory_that_is_not_there_is_told_and_the_gpu_lives() -> None:
 
 
 def test_a_batch_that_fails_leaves_the_others() -> None:
-    from tests.engines.torch_kernel import Doubling
-
     kernel = Doubling((4, 4))
     found = GpuRunner(CudaGpu(), kernel)
     found.start()
