@@ -30,7 +30,7 @@ from deployments.setup import Setup, setup_of
 from deployments.tracing import BatchSpans, Packed, Tracing, open_tracing, report_losses, unpacked
 from deployments.watch import settle_memory, watch
 from engines.artifact import Artifact, Repository
-from engines.base import Engine, RequestEngine
+from engines.base import Engine, LosableEngine, RequestEngine
 from engines.cpu import cpu_cores
 from engines.examples import example_inputs
 from engines.load import load
@@ -149,6 +149,10 @@ class ModelHost:
     def hung(self) -> float | None:
         """The seconds that a batch has run for, when the engine must have hung."""
         return self._batcher.hung()
+
+    def is_lost(self) -> bool:
+        """Whether the engine is of no use any more."""
+        return isinstance(self._engine, LosableEngine) and self._engine.is_lost
 
     def abandon(self, why: str, *, is_hung: bool) -> None:
         self._batcher.abandon(why, is_hung=is_hung)

@@ -1,4 +1,5 @@
-"""An engine that hangs cannot be stopped from within: its callers are answered, then the process ends."""
+"""An engine that hangs cannot be stopped from within, nor one mended whose GPU has failed: its callers are
+answered, then the process ends."""
 
 from __future__ import annotations
 
@@ -24,6 +25,7 @@ def settle_memory() -> None:
 
 class Watched(Protocol):
     def hung(self) -> float | None: ...
+    def is_lost(self) -> bool: ...
     def abandon(self, why: str, *, is_hung: bool) -> None: ...
 
 
@@ -34,19 +36,24 @@ def _end_process() -> None:
 async def watch(hosts: Iterable[Watched], end: Callable[[], None] = _end_process) -> None:
     """Look after the engines of this process until cancelled; Serve starts a new process for one that ended.
 
-    What was in the hung engine fails, since one of it may be what made it hang. What waited is told to
+    What was in the engine fails, since one of it may be what made it hang or fail. What waited is told to
     try elsewhere, which HAProxy and the gateways do.
     """
     hosts = list(hosts)
     while True:
         await asyncio.sleep(_PERIOD_S)
         ages = {host: ran_s for host in hosts if (ran_s := host.hung()) is not None}
-        if not ages:
+        lost = [host for host in hosts if host.is_lost()]
+        if ages:
+            why = "an engine has hung"
+            _log.error("an engine has run one batch for %.1f s; this replica is replaced", max(ages.values()))
+        elif lost:
+            why = "a GPU has failed"
+            _log.error("a GPU has failed for this process; this replica is replaced")
+        else:
             continue
-        _log.error("an engine has run one batch for %.1f s; this replica is replaced", max(ages.values()))
         for host in hosts:
-            host.abandon(
-                "an engine has hung and its replica is being replaced; try again", is_hung=host in ages
-            )
+            told = f"{why} and its replica is being replaced; try again"
+            host.abandon(told, is_hung=host in ages or host in lost)
         await asyncio.sleep(_FAREWELL_S)
         end()

@@ -29,6 +29,16 @@ class Engine(Protocol):
 
 
 @runtime_checkable
+class LosableEngine(Protocol):
+    """An engine that may fail for good, such as one on a GPU."""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether only another process can go on."""
+        ...
+
+
+@runtime_checkable
 class RequestEngine(Protocol):
     """An engine whose answers have sizes of their own, such as a tokenizer: it gets the requests of a batch
     one beside the other instead of stacked."""

@@ -39,6 +39,14 @@ class CudaGpu:
             self._graphs.cuCtxPopCurrent()  # pycuda makes a primary context current again to release it
             self._context = None
 
+    def is_alive(self) -> bool:
+        try:
+            with _told():
+                self._context.synchronize()
+        except EngineFailed:
+            return False
+        return True
+
     def free_bytes(self) -> int:
         with _told():
             free, _ = self._driver.mem_get_info()

@@ -47,5 +47,10 @@ class GpuEngine:
         ]
         return {name: np.concatenate([each[name] for each in found]) for name in names}
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether only another process can go on."""
+        return self._runner.is_lost
+
     def close(self) -> None:
         self._runner.close()

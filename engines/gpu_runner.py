@@ -101,6 +101,11 @@ class GpuRunner:
         self._flight.close()
 
     @property
+    def is_lost(self) -> bool:
+        """Whether a failure has left the GPU of no use to this process."""
+        return self._lanes is not None and self._lanes.is_lost
+
+    @property
     def num_graphs(self) -> int:
         return 0 if self._lanes is None else self._lanes.num_graphs
 
@@ -122,6 +127,7 @@ class _Lanes:
         self._gpu = gpu
         self._kernel = kernel
         self._uses_graphs = uses_graphs
+        self.is_lost = False
         with ExitStack() as undo:
             gpu.open()
             undo.callback(gpu.close)
@@ -149,6 +155,8 @@ class _Lanes:
     def begin(self, slot: Slot, shapes: Shapes, wanted: Sequence[str]) -> Shapes:
         """Put the whole way of a batch on the streams: up, through the kernel, and down again. The shapes
         of what is wanted."""
+        if self.is_lost:
+            raise EngineFailed("the GPU failed, and is of no use to this process any more")
         found = self._kernel.place(shapes)
         try:
             for name, shape in shapes.items():
@@ -163,8 +171,16 @@ class _Lanes:
             self._download.record(slot.downloaded)
         except BaseException:
             self._settle()  # some of it may be under way in this slot's memory
+            self._look()
             raise
         return {name: found[name] for name in wanted}
+
+    def end(self, slot: Slot) -> None:
+        try:
+            slot.downloaded.wait()
+        except EngineFailed:
+            self._look()
+            raise
 
     def close(self) -> None:
         self._held.close()
@@ -190,6 +206,12 @@ class _Lanes:
             self._uses_graphs = False
         else:
             slot.keep(shapes, graph)
+
+    def _look(self) -> None:
+        """After a failure."""
+        if not self._gpu.is_alive():
+            _log.error("the GPU does not answer any more")
+            self.is_lost = True
 
     def _settle(self) -> None:
         """Wait for whatever is under way; who waits for it is told of its failure, if it fails."""
@@ -217,7 +239,7 @@ class _Batch:
         return self._slot.downloaded.is_done()
 
     def finish(self) -> Shapes:
-        self._slot.downloaded.wait()
+        self._lanes.end(self._slot)
         return self._found
 
 

@@ -12,6 +12,10 @@ class Host:
         self.ran_s: float | None = None
         self.told = ""
         self.is_hung = False
+        self.lost = False
+
+    def is_lost(self) -> bool:
+        return self.lost
 
     def hung(self) -> float | None:
         return self.ran_s
@@ -30,6 +34,17 @@ async def test_all_hosts_of_the_process_are_given_up_before_it_ends() -> None:
     assert "has hung" in hung.told
     assert "has hung" in well.told  # its work may go elsewhere, too
     assert (hung.is_hung, well.is_hung) == (True, False)
+
+
+async def test_a_failed_gpu_ends_the_process_as_a_hung_engine_does() -> None:
+    well, lost, ended = Host(), Host(), asyncio.Event()
+    task = asyncio.create_task(watch([well, lost], end=ended.set))
+    lost.lost = True
+    async with asyncio.timeout(10):
+        await ended.wait()
+    task.cancel()
+    assert well.told == lost.told == "a GPU has failed and its replica is being replaced; try again"
+    assert (lost.is_hung, well.is_hung) == (True, False)
 
 
 async def test_nothing_ends_while_all_is_well() -> None:

@@ -160,6 +160,7 @@ class PaperGpu:
         self.events: WeakSet[PaperEvent] = WeakSet()
         self.launched = 0
         self.captures = True
+        self.is_dead = False
         self.thread: threading.Thread | None = None
         self._next = 1 << 20
 
@@ -181,6 +182,10 @@ class PaperGpu:
 
     def owns(self, host: Array) -> bool:
         return any(np.shares_memory(host, pinned.array) for pinned in self.pinned)
+
+    def is_alive(self) -> bool:
+        self.check_thread()
+        return not self.is_dead
 
     def free_bytes(self) -> int:
         return self.capacity - sum(memory.array.size for memory in self.memory.values())

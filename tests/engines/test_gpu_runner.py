@@ -169,6 +169,27 @@ def test_a_batch_that_fails_on_the_way_is_told() -> None:
     assert gpu.is_empty()
 
 
+@pytest.mark.parametrize("is_at_once", [True, False])
+def test_a_gpu_that_fails_for_good_is_told_and_tried_no_more(is_at_once: bool) -> None:
+    gpu, kernel = PaperGpu(), Doubling(ROWS, COLUMNS)
+    runner = GpuRunner(gpu, kernel, uses_graphs=False)
+    runner.start()
+    kernel.fails_with = EngineFailed("it broke") if is_at_once else None
+    kernel.fails_later = not is_at_once
+    with pytest.raises(EngineFailed):
+        runner.run({"x": batches(1)[0]}, BOTH)
+    assert not runner.is_lost  # a batch failed, the GPU did not
+    gpu.is_dead = True
+    with pytest.raises(EngineFailed):
+        runner.run({"x": batches(1)[0]}, BOTH)
+    assert runner.is_lost
+    before = kernel.enqueued
+    with pytest.raises(EngineFailed, match="of no use to this process any more"):
+        runner.run({"x": batches(1)[0]}, BOTH)
+    assert kernel.enqueued == before
+    runner.close()
+
+
 def test_a_model_that_is_too_large_is_refused_with_the_numbers() -> None:
     gpu, kernel = PaperGpu(capacity=3 << 20), Doubling(ROWS, COLUMNS)
     kernel.num_bytes = 4 << 20
