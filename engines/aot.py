@@ -6,28 +6,27 @@ that has the instructions it was compiled for.
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engines.aot_package import check_dtypes, load_package, made_for
+from engines.aot_container import Container
+from engines.aot_package import check_dtypes, made_for
 from engines.artifact import Artifact
 from engines.cpu import cpu_flags
 from engines.examples import example_inputs
-from headrace.errors import EngineFailed, EngineUnavailable
+from headrace.errors import ArtifactRejected, EngineUnavailable
 from headrace.tensors import Array, Signature, TensorMap
 
 if TYPE_CHECKING:
     import torch
 
-_log = logging.getLogger(__name__)
-
 
 class AotEngine:
-    """A compiled module, each batch computed by `threads` threads of the one that calls."""
+    """A compiled module, `streams` batches at a time, each computed by `threads` threads of the one that
+    calls."""
 
-    def __init__(self, artifact: Artifact, threads: int) -> None:
+    def __init__(self, artifact: Artifact, threads: int, streams: int = 1) -> None:
         import torch
 
         manifest = artifact.manifest
@@ -37,7 +36,12 @@ class AotEngine:
         self._signature = manifest.signature
         self._warm_up = manifest.warm_up
         torch.set_num_threads(threads)
-        self._model: Any = load_package(artifact)
+        self._container = Container(artifact, streams)
+        if set(self._container.inputs) != {spec.name for spec in self._signature.inputs}:
+            raise ArtifactRejected(
+                f"'{manifest.name}/{manifest.version}' was compiled for inputs "
+                f"{', '.join(self._container.inputs)}, and its manifest tells of others"
+            )
 
     @property
     def signature(self) -> Signature:
@@ -48,24 +52,17 @@ class AotEngine:
             self.run(example_inputs(self._signature, sizes))
 
     def run(self, batch: TensorMap, outputs: tuple[str, ...] = ()) -> dict[str, Array]:
-        if self._model is None:
-            raise EngineFailed("the engine is closed")
         self._signature.check_outputs(outputs)
         # Compiled code looks at no shape: it reads beyond the end of what is smaller than it was told.
         self._signature.check(batch)
         if self._torch.get_num_threads() != self._threads:  # of this thread
             self._torch.set_num_threads(self._threads)
-        try:
-            given = {spec.name: self._tensor(batch[spec.name]) for spec in self._signature.inputs}
-            found = self._model(given)
-        except Exception as err:
-            _log.exception("compiled code failed")
-            raise EngineFailed(f"the engine failed on this batch ({type(err).__name__})") from err
+        found = self._container.run([self._tensor(batch[name]) for name in self._container.inputs])
         named = {spec.name: tensor for spec, tensor in zip(self._signature.outputs, found, strict=True)}
         return {name: _array(named[name]) for name in outputs or named}
 
     def close(self) -> None:
-        self._model = None
+        self._container.close()
 
     def _tensor(self, array: Array) -> torch.Tensor:
         native = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False))

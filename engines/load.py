@@ -58,7 +58,7 @@ def load(
             _need_torch(engine)
             from engines.aot import AotEngine
 
-            return AotEngine(artifact, threads)
+            return AotEngine(artifact, threads, streams)
         case "aot-cuda":
             _need_torch(engine)
             from engines.aot_gpu import AotGpuEngine

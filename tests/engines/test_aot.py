@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
+import torch
 
 from engines.artifact import Artifact, unpublished
 from engines.load import load
 from headrace.errors import ArtifactRejected, EngineFailed, EngineUnavailable, TensorRejected
-from headrace.tensors import Array
-from optimize.compiled import PACKAGE, why_not
+from headrace.tensors import Array, Signature, TensorSpec
+from optimize.compiled import PACKAGE, compile_module, why_not
 from tests.engines.modules import SIGNATURE, compiled, inputs, wanted
 
 pytestmark = pytest.mark.skipif(bool(why_not("aot")), reason=why_not("aot") or "-")
@@ -46,6 +50,67 @@ def test_threads_get_each_its_own_answer(artifact: Artifact) -> None:
         found = list(pool.map(lambda batch: engine.run(batch)["sum"], batches))
     for batch, answer in zip(batches, found, strict=True):
         np.testing.assert_allclose(answer, wanted(batch), rtol=1e-4, atol=1e-5)
+
+
+class Slow(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(60):
+            x = torch.tanh(x @ x)
+        return x
+
+
+def test_other_threads_go_on_while_a_batch_is_computed(tmp_path: Path) -> None:
+    """An event loop is among them."""
+    shape = (1200, 1200)
+    signature = Signature((TensorSpec("x", "FP32", shape),), (TensorSpec("y", "FP32", shape),))
+    compile_module(Slow(), {"x": np.zeros(shape, np.float32)}, {}, "fp32", tmp_path / PACKAGE)
+    slow = unpublished(
+        tmp_path, name="slow", version="1", graph=PACKAGE, signature=signature, engine="aot", precision="fp32"
+    )
+    engine = load(slow, threads=1)
+    ticks: list[float] = []
+    has_ended = threading.Event()
+
+    def tick() -> None:
+        while not has_ended.wait(0.001):
+            ticks.append(time.perf_counter())
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    began = time.perf_counter()
+    engine.run({"x": np.zeros(shape, np.float32)})
+    ended = time.perf_counter()
+    has_ended.set()
+    thread.join()
+    quarter = (ended - began) / 4
+    within = [moment for moment in ticks if began + quarter < moment < ended - quarter]
+    assert len(within) > 5
+    engine.close()
+
+
+def test_nothing_of_a_batch_is_left_behind(artifact: Artifact) -> None:
+    engine = load(artifact, threads=1, streams=2)
+    batch = inputs(200, 60)
+    used = []
+    for _ in range(3):
+        for _ in range(1500):
+            engine.run(batch)
+        used.append(psutil.Process().memory_info().rss)
+    assert used[2] - used[1] < 20 << 20  # inputs and outputs of one round are 290 MB
+    engine.close()
+
+
+def test_closed_while_it_runs_it_ends_that_first(artifact: Artifact) -> None:
+    engine = load(artifact, threads=1, streams=2)
+    batch = inputs(50, 60)
+    want = wanted(batch)
+    with ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(engine.run, batch) for _ in range(200)]
+        engine.close()
+    answers = [future for future in futures if future.exception() is None]
+    for future in answers:
+        np.testing.assert_allclose(future.result()["sum"], want, rtol=1e-4, atol=1e-5)
+    assert all(isinstance(f.exception(), EngineFailed) for f in futures if f not in answers)
 
 
 def test_arrays_may_be_read_only_or_of_another_byte_order(artifact: Artifact) -> None:
