@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from engines.artifact import Artifact
 from engines.gpu import Gpu, Stream
+from engines.gpu_runner import Recorder
 from engines.profiles import Profile, choose
 from engines.slots import Place, Shape, Shapes
 from headrace.errors import ArtifactRejected, EngineFailed
@@ -85,21 +86,17 @@ class AotKernel:
         return found
 
     def enqueue(self, addresses: Mapping[str, int], stream: Stream) -> None:
-        model, shapes = self._model, dict(self._shapes)
-        if model is None:
+        self.recorder(addresses).enqueue(stream)
+
+    def recorder(self, addresses: Mapping[str, int]) -> Recorder:
+        if self._model is None:
             raise EngineFailed("the engine is closed")
 
         def at(spec: TensorSpec) -> torch.Tensor:
-            return self._device.tensor(spec, addresses[spec.name], shapes[spec.name])
+            return self._device.tensor(spec, addresses[spec.name], self._shapes[spec.name])
 
         given = {spec.name: at(spec) for spec in self._inputs}
-        targets: list[Any] = [at(spec) for spec in self._outputs]
-
-        def work() -> None:
-            for target, found in zip(targets, model(given), strict=True):
-                target.copy_(found, non_blocking=True)
-
-        self._device.run(stream, work)
+        return _Work(self._device, self._model, given, [at(spec) for spec in self._outputs])
 
     def close(self) -> None:
         self._model = None
@@ -108,6 +105,25 @@ class AotKernel:
     def _place(self, spec: TensorSpec) -> Place:
         shapes = [_sized(spec, profile.largest) for profile in self._profiles]
         return Place(spec.name, spec.dtype, tuple(max(sizes) for sizes in zip(*shapes, strict=True)))
+
+
+class _Work:
+    """The model, from its inputs where they lie to its outputs where they are to be."""
+
+    def __init__(
+        self, device: TorchDevice, model: Model, given: dict[str, torch.Tensor], targets: list[torch.Tensor]
+    ) -> None:
+        self._device = device
+        self._model = model
+        self._given = given
+        self._targets = targets
+
+    def enqueue(self, stream: Stream) -> None:
+        self._device.run(stream, self._run)
+
+    def _run(self) -> None:
+        for target, found in zip(self._targets, self._model(self._given), strict=True):
+            target.copy_(found, non_blocking=True)
 
 
 def _sized(spec: TensorSpec, sizes: Mapping[str, int]) -> Shape:

@@ -11,7 +11,7 @@ import numpy as np
 
 from engines.gpu import DeviceFull, Gpu, Stream
 from engines.inflight import InFlight
-from engines.slots import Place, Shapes, Slot, Turns
+from engines.slots import Captured, Place, Shapes, Slot, Turns
 from headrace.errors import EngineFailed, EngineUnavailable
 from headrace.tensors import Array, TensorMap
 
@@ -20,6 +20,13 @@ _log = logging.getLogger(__name__)
 DEPTH = 2  # batches on the GPU at a time
 MOST_GRAPHS = 32  # of each of these
 _MIB = 1 << 20
+
+
+class Recorder(Protocol):
+    """Gives the same work to a stream each time. What it needs for that nobody else changes, and it is kept
+    as long as the graph."""
+
+    def enqueue(self, stream: Stream) -> None: ...
 
 
 class Kernel(Protocol):
@@ -49,6 +56,10 @@ class Kernel(Protocol):
 
     def enqueue(self, addresses: Mapping[str, int], stream: Stream) -> None:
         """Give the work to the stream and return at once."""
+        ...
+
+    def recorder(self, addresses: Mapping[str, int]) -> Recorder:
+        """To capture the work that `place` was last told of, with memory at these addresses."""
         ...
 
     def close(self) -> None: ...
@@ -198,14 +209,16 @@ class _Lanes:
         """For the next time; right after a run of the same shape, in which TensorRT does what no graph can
         hold. What cannot be captured costs speed, and no answer."""
         try:
-            graph = self._gpu.capture(
-                self._compute, lambda: self._kernel.enqueue(slot.addresses, self._compute)
-            )
-        except (EngineFailed, DeviceFull):
+            recorder = self._kernel.recorder(slot.addresses)
+            recorder.enqueue(self._compute)  # once as it is: a library's first run may do more
+            graph = self._gpu.capture(self._compute, lambda: recorder.enqueue(self._compute))
+        except DeviceFull:
+            _log.warning("the GPU has no memory for another CUDA graph now")
+        except EngineFailed:
             _log.warning("this model's batches cannot be captured as CUDA graphs", exc_info=True)
             self._uses_graphs = False
         else:
-            slot.keep(shapes, graph)
+            slot.keep(shapes, Captured(graph, recorder))
 
     def _look(self) -> None:
         """After a failure."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Generic, Protocol, TypeVar
 
-from headrace.errors import EngineUnavailable
+from headrace.errors import EngineFailed, EngineUnavailable
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -82,7 +82,19 @@ class InFlight(Generic[R]):
             while self._step():
                 pass
         finally:
+            self._give_up()
             self._end()
+
+    def _give_up(self) -> None:
+        """Nobody may wait for a thread that has ended; in order it leaves nothing."""
+        with self._changed:
+            self._is_open = False
+            left = [*self._running, *self._waiting]
+            self._running.clear()
+            self._waiting.clear()
+        for _, future in left:
+            if not future.done():
+                future.set_exception(EngineFailed("the GPU's thread has ended"))
 
     def _step(self) -> bool:
         """Start one, or finish one, or wait; False when nothing will come any more."""
@@ -95,7 +107,7 @@ class InFlight(Generic[R]):
                     self._changed.wait()
                     return True
                 # Where there is room the next one is to start as soon as it comes, so nothing blocks here.
-                if has_room and self._is_open and not self._running[0][0].is_done():
+                if has_room and self._is_open and not _is_done(self._running[0][0]):
                     self._changed.wait(_LOOK_S)
                     return True
             entry = self._waiting.popleft() if self._waiting and has_room else None
@@ -122,3 +134,11 @@ class InFlight(Generic[R]):
             future.set_exception(err)
         else:
             future.set_result(result)
+
+
+def _is_done(work: Work[R]) -> bool:
+    """One that has failed is: `finish` tells of it."""
+    try:
+        return work.is_done()
+    except Exception:
+        return True

@@ -16,6 +16,8 @@ from headrace.tensors import DTYPES, Array
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
+_ShapeKey = tuple[tuple[str, Shape], ...]
+_MOST_SEEN = 1000  # shapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,17 @@ class Place:
         return num_bytes(self.dtype, self.largest)
 
 
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """A graph, and what must not be used otherwise as long as it is."""
+
+    graph: Graph
+    held: object
+
+    def free(self) -> None:
+        self.graph.free()
+
+
 class Slot:
     """The memory of one batch at a time, and the graphs captured for its addresses."""
 
@@ -38,7 +51,8 @@ class Slot:
         """DeviceFull when the GPU has too little memory; nothing is held then."""
         self._dtypes = {place.name: place.dtype for place in places}
         self._most_graphs = most_graphs
-        self._graphs: OrderedDict[tuple[tuple[str, Shape], ...], Graph | None] = OrderedDict()
+        self._graphs: OrderedDict[_ShapeKey, Captured] = OrderedDict()
+        self._seen: OrderedDict[_ShapeKey, None] = OrderedDict()  # once, of late
         with ExitStack() as undo:
             self._pinned: dict[str, Pinned] = {}
             self._memory: dict[str, Memory] = {}
@@ -69,35 +83,35 @@ class Slot:
 
     @property
     def num_graphs(self) -> int:
-        return sum(graph is not None for graph in self._graphs.values())
+        return len(self._graphs)
 
     def graph(self, shapes: Shapes) -> tuple[Graph | None, bool]:
-        """The graph for these shapes, if there is one; and whether it is time to capture one: not at the
+        """The graph for these shapes, if there is one; else whether it is time to capture one: not at the
         first time, since shapes that come only once are not worth it, and a library's first run of a shape
         may do what no graph can hold."""
         key = tuple(shapes.items())
         if key in self._graphs:
             self._graphs.move_to_end(key)
-            return self._graphs[key], self._graphs[key] is None
-        self._keep(key, None)
-        return None, False
+            return self._graphs[key].graph, False
+        is_due = key in self._seen
+        self._seen[key] = None
+        self._seen.move_to_end(key)
+        while len(self._seen) > _MOST_SEEN:
+            self._seen.popitem(last=False)
+        return None, is_due
 
-    def keep(self, shapes: Shapes, graph: Graph) -> None:
+    def keep(self, shapes: Shapes, captured: Captured) -> None:
         """In place of the one that was not used for the longest time, when there are too many."""
-        self._keep(tuple(shapes.items()), graph)
-
-    def _keep(self, key: tuple[tuple[str, Shape], ...], graph: Graph | None) -> None:
-        self._graphs[key] = graph
-        self._graphs.move_to_end(key)
+        key = tuple(shapes.items())
+        self._seen.pop(key, None)
+        self._graphs[key] = captured
         while len(self._graphs) > self._most_graphs:
             _, old = self._graphs.popitem(last=False)
-            if old is not None:
-                old.free()
+            old.free()
 
     def free(self) -> None:
-        for graph in self._graphs.values():
-            if graph is not None:
-                graph.free()
+        for captured in self._graphs.values():
+            captured.free()
         self._graphs.clear()
         del self.uploaded, self.computed, self.downloaded  # the last who hold on to these
         self._held.close()

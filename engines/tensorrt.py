@@ -52,7 +52,9 @@ class TensorRtEngine(GpuEngine):
         recipe = recipe_of(library, artifact, device.architecture, max_batch, buckets)
         plan = plan_of(library, artifact, recipe, device.architecture, plans, watcher)
         self._kernel = kernel = TrtKernel(library, plan, artifact.manifest.signature, recipe.profiles)
-        runner = GpuRunner(gpu or CudaGpu(), kernel, budget_bytes=device.part(gpu_share))
+        runner = GpuRunner(
+            gpu or CudaGpu(), kernel, budget_bytes=device.part(gpu_share), uses_graphs=library.name != RTX
+        )
         super().__init__(artifact, max_batch, runner)
         if self.inspection is not None:
             _log.info("%s in TensorRT: %s", artifact.manifest.name, self.inspection.in_words)

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engines.gpu import Gpu, Memory, Stream
+from engines.gpu_runner import Recorder
 from engines.profiles import Profile, choose
 from engines.slots import Place, Shape, Shapes
 from engines.trt_inspect import Inspection, inspected
-from engines.trt_library import Library, log_of
+from engines.trt_library import RTX, Library, log_of
 from headrace.errors import ArtifactRejected, EngineFailed, EngineUnavailable
 from headrace.tensors import Signature, TensorSpec
 
@@ -42,7 +43,9 @@ class TrtKernel:
         self._contexts: list[Any] = []
         self._told: list[dict[str, object]] = []  # shapes and addresses, by context: set when they change
         self._scratch: Memory | None = None
+        self._stream: Stream | None = None  # for setting up
         self._active = 0
+        self._placed: Shapes = {}
         self.inspection: Inspection | None = None  # once it is open
         self.inputs: list[Place] = []
         self.outputs: list[Place] = []
@@ -65,24 +68,19 @@ class TrtKernel:
             )
         self._compare()
         numbers = range(len(self._profiles))
-        size = max(self._engine.get_device_memory_size_for_profile_v2(number) for number in numbers)
-        self._scratch = gpu.allocate(max(1, size))
-        stream, whose = gpu.stream(), trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        self._size = max(self._engine.get_device_memory_size_for_profile_v2(number) for number in numbers)
+        self._scratch = gpu.allocate(max(1, self._size))
+        self._stream = gpu.stream()
         for number in numbers:
-            context = self._engine.create_execution_context(whose)
-            if context is None or not context.set_optimization_profile_async(number, stream.handle):
-                raise EngineFailed(f"{self._library.in_words} made no context: {self._log.why()}")
-            context.set_device_memory(self._scratch.address, size)
-            self._contexts.append(context)
+            self._contexts.append(self._context(number))
             self._told.append({})
-        stream.synchronize()
         self.inspection = self._inspected()
         self.inputs = [Place(spec.name, spec.dtype, self._largest(spec)) for spec in self._signature.inputs]
         self.outputs = self._measured_outputs()
 
     def place(self, shapes: Shapes) -> Shapes:
         """TensorRejected names the nearest profile when none holds the shapes."""
-        self._active = choose(self._profiles, self._sizes(shapes))
+        self._active, self._placed = choose(self._profiles, self._sizes(shapes)), shapes
         return self._shapes_of_outputs(self._active, shapes)
 
     def enqueue(self, addresses: Mapping[str, int], stream: Stream) -> None:
@@ -91,18 +89,45 @@ class TrtKernel:
             if told.get(f"at {name}") != address:
                 context.set_tensor_address(name, address)
                 told[f"at {name}"] = address
-        if not context.execute_async_v3(stream.handle):
-            raise EngineFailed(f"{self._library.name} could not run this batch: {self._log.why()}")
+        _execute(context, stream, self._log)
+
+    def recorder(self, addresses: Mapping[str, int]) -> Recorder:
+        """In a context of its own: another shape or address in the same one would spoil its graphs."""
+        context = self._context(self._active)
+        for name, shape in self._placed.items():
+            context.set_input_shape(name, shape)
+        for name, address in addresses.items():
+            context.set_tensor_address(name, address)
+        return _Recorder(context, self._log)
 
     def close(self) -> None:
         """In this order: contexts, their memory, the engine, its runtime."""
         self._contexts.clear()
+        self._stream = None
         self._told.clear()
         if self._scratch is not None:
             self._scratch.free()
             self._scratch = None
         self._engine = None
         self._runtime = None
+
+    def _context(self, number: int) -> Any:
+        """Of a profile, in the scratch memory that all share, since one batch computes at a time."""
+        trt, engine = self._library.module, self._engine
+        assert self._scratch is not None
+        assert self._stream is not None
+        how = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        if self._library.name == RTX:  # it makes kernels while it runs, so it makes graphs by itself, too
+            config = engine.create_runtime_config()
+            config.set_execution_context_allocation_strategy(how)
+            config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+            how = config
+        context = engine.create_execution_context(how)
+        if context is None or not context.set_optimization_profile_async(number, self._stream.handle):
+            raise EngineFailed(f"{self._library.in_words} made no context: {self._log.why()}")
+        context.set_device_memory(self._scratch.address, self._size)
+        self._stream.synchronize()
+        return context
 
     def _inspected(self) -> Inspection | None:
         inspector = self._engine.create_engine_inspector()
@@ -181,3 +206,17 @@ class TrtKernel:
                     "onnxruntime, or let the graph pad it to a fixed size"
                 )
         return found
+
+
+class _Recorder:
+    def __init__(self, context: Any, log: Any) -> None:
+        self._context = context
+        self._log = log
+
+    def enqueue(self, stream: Stream) -> None:
+        _execute(self._context, stream, self._log)
+
+
+def _execute(context: Any, stream: Stream, log: Any) -> None:
+    if not context.execute_async_v3(stream.handle):
+        raise EngineFailed(f"TensorRT could not run this batch: {log.why()}")

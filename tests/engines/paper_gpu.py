@@ -53,6 +53,8 @@ class PaperEvent:
         self.gpu.check_thread()
         for _ in range(self.gpu.random.randrange(4)):
             self.gpu.step()
+        if self.done >= self.recorded and self.failed == self.recorded:
+            raise EngineFailed("the GPU failed (on paper)")
         return self.done >= self.recorded
 
     def wait(self) -> None:
@@ -254,15 +256,20 @@ class Doubling:
         self.is_open = False
 
     def place(self, shapes: Shapes) -> Shapes:
-        self._shape = shapes["x"]
-        return {"y": self._shape, "n": self._shape[:1]}
+        self.shape = shapes["x"]
+        return {"y": self.shape, "n": self.shape[:1]}
 
     def enqueue(self, addresses: Mapping[str, int], stream: Stream) -> None:
-        assert isinstance(stream, PaperStream)
         if self.fails_with is not None:
             raise self.fails_with
+        self.recorder(addresses).enqueue(stream)
+
+    def recorder(self, addresses: Mapping[str, int]) -> Multiplying:
+        return Multiplying(self, addresses)
+
+    def work(self, addresses: Mapping[str, int], shape: tuple[int, ...], stream: PaperStream) -> None:
         self.enqueued += 1
-        shape, fails = self._shape, self.fails_later
+        fails = self.fails_later
         x, y, n = (self._gpu.memory[addresses[name]].array for name in ("x", "y", "n"))
 
         def step() -> bool:
@@ -272,6 +279,19 @@ class Doubling:
             return True
 
         stream.push(step)
+
+
+class Multiplying:
+    """The work of one shape and place."""
+
+    def __init__(self, kernel: Doubling, addresses: Mapping[str, int]) -> None:
+        self.kernel = kernel
+        self.addresses = addresses
+        self.shape = kernel.shape
+
+    def enqueue(self, stream: Stream) -> None:
+        assert isinstance(stream, PaperStream)
+        self.kernel.work(self.addresses, self.shape, stream)
 
 
 def _as(array: Array, dtype: str, shape: tuple[int, ...]) -> Array:

@@ -43,6 +43,7 @@ class Context:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.addresses: dict[str, int] = {}
         self.calls: list[str] = []
+        self.version = 0  # of its shapes and addresses: a graph captured of another one is wrong
 
     def set_optimization_profile_async(self, number: int, stream: int) -> bool:
         assert stream
@@ -54,6 +55,7 @@ class Context:
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         self.calls.append("shape")
+        self.version += 1
         self.shapes[name] = shape
         return self.engine.takes(self.profile, shape)
 
@@ -65,6 +67,7 @@ class Context:
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self.calls.append("address")
+        self.version += 1
         self.addresses[name] = address
         return True
 
@@ -73,13 +76,16 @@ class Context:
             self.engine.log.log(Severity.ERROR, "no kernel for this")
             return False
         gpu, shape = self.engine.gpu, self.shapes["x"]
+        version, stream = self.version, gpu.streams[handle - 1]
+        is_captured = stream.captured is not None
         x, y = (gpu.memory[self.addresses[name]].array[: num_bytes("FP32", shape)] for name in ("x", "y"))
 
         def step() -> bool:
+            assert not is_captured or version == self.version
             y.view(DTYPES["FP32"])[:] = x.view(DTYPES["FP32"]) + np.float32(1)
             return True
 
-        gpu.streams[handle - 1].push(step)
+        stream.push(step)
         return True
 
 

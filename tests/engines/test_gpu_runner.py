@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from engines.gpu import DeviceFull, Pinned
+from engines.gpu import DeviceFull, Graph, Pinned, Stream
 from engines.gpu_runner import MOST_GRAPHS, GpuRunner
 from headrace.errors import EngineFailed, EngineUnavailable
 from headrace.tensors import Array
@@ -103,7 +104,7 @@ def test_a_shape_is_captured_when_it_comes_again_and_then_replayed() -> None:
     batch = np.ones((2, 3), np.float32)
     for _ in range(6):
         check(batch, runner.run({"x": batch}, BOTH))
-    assert kernel.enqueued == 3  # twice as it is, once to be captured
+    assert kernel.enqueued == 4  # twice as it is, once more where it is captured, and then that
     assert (runner.num_graphs, gpu.launched) == (1, 4)
     runner.close()
 
@@ -123,6 +124,41 @@ def test_graphs_are_no_more_than_so_many_and_the_latest() -> None:
     assert gpu.launched == before + 1
     runner.close()
     assert gpu.is_empty()
+
+
+def test_shapes_that_came_once_push_no_graph_out() -> None:
+    gpu = PaperGpu()
+    runner = GpuRunner(gpu, Doubling(ROWS, COLUMNS), depth=1)
+    runner.start()
+    usual = np.ones((2, 3), np.float32)
+    for _ in range(2):
+        runner.run({"x": usual}, BOTH)
+    for columns in range(1, COLUMNS + 1):
+        for rows in (1, 3, 4):
+            runner.run({"x": np.ones((rows, columns), np.float32)}, BOTH)
+    before = gpu.launched
+    check(usual, runner.run({"x": usual}, BOTH))
+    assert (gpu.launched, runner.num_graphs) == (before + 1, 1)
+    runner.close()
+
+
+def test_a_moments_want_of_memory_costs_one_graph_and_not_all() -> None:
+    gpu = PaperGpu()
+    runner = GpuRunner(gpu, Doubling(ROWS, COLUMNS), depth=1)
+    runner.start()
+    capture, full = gpu.capture, [True, False]
+
+    def sometimes(stream: Stream, work: Callable[[], None]) -> Graph:
+        if full.pop(0):
+            raise DeviceFull("no memory left")
+        return capture(stream, work)
+
+    gpu.capture = sometimes  # type: ignore[method-assign]
+    batch = np.ones((2, 3), np.float32)
+    for _ in range(5):
+        check(batch, runner.run({"x": batch}, BOTH))
+    assert runner.num_graphs == 1
+    runner.close()
 
 
 def test_what_cannot_be_captured_runs_without() -> None:

@@ -40,13 +40,15 @@ class Batch:
             raise EngineFailed("start")
 
     def is_done(self) -> bool:
+        if self.fails_at == "is_done" and self.may_end.is_set():
+            raise EngineFailed("is_done")
         return self.may_end.is_set()
 
     def finish(self) -> str:
         assert self.may_end.wait(WAIT_S)
         self.log.add(f"finish {self.name}")
-        if self.fails_at == "finish":
-            raise EngineFailed("finish")
+        if self.fails_at in ("finish", "is_done"):
+            raise EngineFailed(self.fails_at)
         return self.name
 
 
@@ -89,7 +91,7 @@ def test_one_that_comes_while_another_runs_is_not_kept_waiting_for_it(
     second.may_end.set()
 
 
-@pytest.mark.parametrize("at", ["start", "finish"])
+@pytest.mark.parametrize("at", ["start", "finish", "is_done"])
 def test_one_that_fails_fails_alone(log: Log, runner: InFlight[str], at: str) -> None:
     batches = [Batch("a", log), Batch("b", log, at), Batch("c", log)]
     for batch in batches:
@@ -99,6 +101,34 @@ def test_one_that_fails_fails_alone(log: Log, runner: InFlight[str], at: str) ->
     with pytest.raises(EngineFailed, match=at):
         futures[1].result(WAIT_S)
     assert futures[2].result(WAIT_S) == "c"
+
+
+def test_a_failure_that_is_seen_while_it_is_looked_for_is_told(log: Log, runner: InFlight[str]) -> None:
+    batch = Batch("a", log, "is_done")
+    future = runner.submit(batch)
+    assert batch.has_started.wait(WAIT_S)
+    batch.may_end.set()  # it is looked at, as another one might come
+    with pytest.raises(EngineFailed, match="is_done"):
+        future.result(WAIT_S)
+    other = Batch("b", log)
+    other.may_end.set()
+    assert runner.submit(other).result(WAIT_S) == "b"
+
+
+def test_nobody_waits_for_a_thread_that_has_ended(log: Log) -> None:
+    runner: InFlight[str] = InFlight(2, lambda: None, lambda: None)
+    runner.start()
+    batches = [Batch(name, log) for name in "abc"]
+    futures = [runner.submit(batch) for batch in batches]
+    assert batches[1].has_started.wait(WAIT_S)
+    runner._step = lambda: False  # type: ignore[method-assign]  # as if it had ended in disorder
+    batches[0].may_end.set()
+    assert futures[0].result(WAIT_S) == "a"
+    for future in futures[1:]:
+        with pytest.raises(EngineFailed, match="thread has ended"):
+            future.result(WAIT_S)
+    with pytest.raises(EngineUnavailable):
+        runner.submit(batches[0])
 
 
 def test_all_is_done_on_one_thread_and_what_was_submitted_before_its_end(log: Log) -> None:

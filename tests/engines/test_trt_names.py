@@ -27,6 +27,7 @@ MISSING, INSTEAD = b"\0initLibNvInferPlugins\0", b"\0getPluginRegistry\0"
 RTX_ALONE = {
     *("ComputeCapability", "num_compute_capabilities", "set_compute_capability"),
     *("EngineValidity", "get_engine_validity"),
+    *("CudaGraphStrategy", "cuda_graph_strategy", "WHOLE_GRAPH_CAPTURE"),
 }
 
 
