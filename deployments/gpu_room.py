@@ -9,6 +9,7 @@ from deployments.setup import ON_GPUS, Setup
 from engines.artifact import Repository
 from engines.driver import Device, find_driver
 from engines.gpu_memory import Need, least
+from engines.gpu_runner import DEPTH
 from headrace.config import Config
 from headrace.errors import ConfigRejected, EngineUnavailable
 
@@ -24,9 +25,8 @@ def check_memory(config: Config, setups: Mapping[str, Mapping[str, Setup]]) -> N
         for version, setup in versions.items():
             manifest = repository.manifest(name, version)
             if manifest.engine in ON_GPUS:
-                batching = setup.batching
-                buckets = batching.buckets if batching.grouping == "buckets" else ()
-                needs.append((name, least(manifest, batching.max_batch, buckets, batching.permits)))
+                buckets = setup.buckets(manifest.signature)
+                needs.append((name, least(manifest, setup.batching.max_batch, buckets, DEPTH)))
     if not needs:
         return
     try:

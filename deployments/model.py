@@ -86,7 +86,7 @@ class ModelHost:
             self.setup.threads,
             batching.permits,
             max_batch=batching.max_batch,
-            buckets=batching.buckets if batching.grouping == "buckets" else (),
+            buckets=self.setup.buckets(self.signature),
             gpu_share=self.setup.gpu_share,
         )
 

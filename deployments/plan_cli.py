@@ -61,7 +61,7 @@ def plan(
             plans_here(),
             architecture or (),
             max_batch=batching.max_batch,
-            buckets=batching.buckets if batching.grouping == "buckets" else (),
+            buckets=setup.buckets(artifact.manifest.signature),
             progress=progress,
             goes_on=lambda: not ended.is_set(),
         )

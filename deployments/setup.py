@@ -11,6 +11,7 @@ from batching.grouping import auto_grouping, may_pad
 from engines.manifest import Manifest, Tuned
 from headrace.config import BatchingConfig, Config, ModelConfig
 from headrace.errors import ConfigRejected
+from headrace.tensors import Signature
 
 GIVEN, TUNED, MEASURED, DEFAULT = "configuration", "tuned", "latencies", "default"  # where a value came from
 # Engines that need a GPU, and how many batches they run at a time: one computes while others are copied.
@@ -31,6 +32,18 @@ class Setup:
     fewest: int | None = None  # where their number follows the work
     cores: int = 1  # that an instance computes on
     gpu_share: float = 0.0  # of a GPU, that an instance has
+
+    def buckets(self, signature: Signature) -> list[dict[str, int]]:
+        """The sizes that batches are padded to, for an engine that is built for certain shapes; where what
+        no bucket holds runs in its own shape, the largest there may be is among them."""
+        batching = self.batching
+        if batching.grouping != "buckets":
+            return []
+        found = [dict(bucket) for bucket in batching.buckets]
+        dims = set().union(*found)
+        if batching.oversize == "exact" and dims <= signature.limits.keys():
+            found.append({dim: signature.limits[dim] for dim in sorted(dims)})
+        return found
 
     def told(self) -> dict[str, Any]:
         """As plain data, for `headrace status --json`."""
@@ -72,10 +85,10 @@ def setup_of(model: ModelConfig, manifest: Manifest, instances: int, cores: int)
 
     if "permits" in given:
         origins["permits"] = GIVEN
-    elif tuned and origins["threads"] == TUNED:  # the two divide an instance's cores
-        changes["permits"], origins["permits"] = tuned.permits, TUNED
     elif manifest.engine in ON_GPUS:
         changes["permits"] = ON_GPUS[manifest.engine]
+    elif tuned and origins["threads"] == TUNED:  # the two divide an instance's cores
+        changes["permits"], origins["permits"] = tuned.permits, TUNED
 
     for key in ("max_batch", "max_padding"):
         if key in given:

@@ -13,6 +13,7 @@ from batching.learn import learn_buckets
 from batching.seen import merged
 from batching.shapes import elements
 from deployments.everyone import ask_all
+from deployments.setup import ON_GPUS
 from deployments.status import served
 from deployments.versions import chosen_versions
 from engines.artifact import Artifact, Repository
@@ -23,7 +24,7 @@ from headrace.errors import ConfigRejected, NotFound
 from optimize.demand import known_shapes, read_shapes, variable_dims
 from optimize.publish import publish_again
 from optimize.tune import Fixed, Outcome, fixed_by, tune
-from optimize.tune_engines import LEAST, agreeing, alternatives
+from optimize.tune_engines import LEAST, ON_CPUS, agreeing, alternatives
 
 if TYPE_CHECKING:
     from optimize.progress import Progress
@@ -108,6 +109,11 @@ def run(
     one of the engines is faster."""
     artifact = subject.artifact
     manifest = artifact.manifest
+    if manifest.engine in ON_GPUS:
+        raise ConfigRejected(
+            f"'{manifest.name}/{manifest.version}' is for {manifest.engine}, on a GPU; tune measures engines "
+            f"on CPUs: {' and '.join(ON_CPUS)}"
+        )
     seen = known_shapes(manifest) if shapes is None else read_shapes(shapes, manifest.signature)
     learned: list[dict[str, int]] = list(subject.buckets)
     if not learned and buckets and variable_dims(manifest.signature):

@@ -9,10 +9,13 @@ from engines.aot_package import check_dtypes, made_for
 from engines.artifact import Artifact
 from engines.driver import find_driver
 from engines.gpu_engine import MAX_BATCH, GpuEngine
-from engines.gpu_runner import GpuRunner
+from engines.gpu_memory import least
+from engines.gpu_runner import DEPTH, GpuRunner
 from engines.profiles import Sizes, make_profiles
 from engines.torch_cuda import TorchCuda, TorchGpu
 from headrace.errors import EngineUnavailable
+
+_LEAST_REST = 64 << 20  # bytes for computing, whatever a share leaves
 
 
 class AotGpuEngine(GpuEngine):
@@ -38,8 +41,11 @@ class AotGpuEngine(GpuEngine):
             )
         _check_torch()
         profiles = make_profiles(manifest.signature, max_batch, buckets)
-        kernel = AotKernel(artifact, profiles, TorchCuda(gpu_share))
-        runner = GpuRunner(TorchGpu(), kernel, budget_bytes=device.part(gpu_share))
+        share_bytes = device.part(gpu_share)
+        known = least(manifest, max_batch, buckets, DEPTH).total
+        rest = None if share_bytes is None else max(_LEAST_REST, share_bytes - known)
+        kernel = AotKernel(artifact, profiles, TorchCuda(rest))
+        runner = GpuRunner(TorchGpu(), kernel, budget_bytes=share_bytes)
         super().__init__(artifact, max_batch, runner)
 
 

@@ -53,8 +53,14 @@ class CudaGpu:
         return max(0, int(free) - _RESERVED)
 
     def pin(self, num_bytes: int) -> Pinned:
-        with _told():
-            return _Pinned(self._driver.pagelocked_empty(num_bytes, np.uint8))
+        try:
+            with _told():
+                return _Pinned(self._driver.pagelocked_empty(num_bytes, np.uint8))
+        except DeviceFull as err:
+            raise DeviceFull(
+                f"the host cannot pin {num_bytes >> 20} MiB of memory for copies; smaller batches take less "
+                "(max_batch)"
+            ) from err
 
     def allocate(self, num_bytes: int) -> Memory:
         with _told():

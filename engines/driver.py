@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ _LIBRARY = "libcuda.so.1"
 _PATIENCE_S = 60.0  # the first call after a start may take some seconds
 _MAJOR, _MINOR = 75, 76  # attributes of a device: its compute capability
 _NAME_BYTES = 100
+_SAID = 200  # characters of what a failed process says
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ def find_driver(environment: Mapping[str, str] | None = None, least: str = "0.0"
     try:
         done = subprocess.run(
             [sys.executable, "-m", "engines.driver"],
-            env=None if environment is None else dict(environment),
+            env=dict(environment or {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}),
             capture_output=True,
             text=True,
             timeout=_PATIENCE_S,
@@ -62,7 +64,8 @@ def find_driver(environment: Mapping[str, str] | None = None, least: str = "0.0"
     try:
         told = json.loads(done.stdout)
     except ValueError as err:
-        raise EngineUnavailable("no GPU: the process that asks the driver failed") from err
+        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1][:_SAID]
+        raise EngineUnavailable(f"no GPU: the process that asks the driver failed ({said})") from err
     if "why" in told:
         raise EngineUnavailable(f"no GPU: {told['why']}")
     driver = Driver(told["cuda"], tuple(Device(**device) for device in told["devices"]))

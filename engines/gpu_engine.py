@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 
 from engines.artifact import Artifact
 from engines.examples import example_inputs
 from engines.gpu_runner import DEPTH, GpuRunner
 from engines.profiles import BATCH
+from headrace.errors import TensorRejected
 from headrace.tensors import Array, Signature, TensorMap
 
+_log = logging.getLogger(__name__)
 MAX_BATCH = 32  # rows, when nothing else is said
 _WARM_UPS = 2 * DEPTH  # of a shape: in each slot as it is, and to be captured
 
@@ -31,8 +35,11 @@ class GpuEngine:
 
     def warm_up(self) -> None:
         for sizes in self._warm_up:
-            for _ in range(_WARM_UPS):
-                self.run(example_inputs(self._signature, sizes))
+            try:
+                for _ in range(_WARM_UPS):
+                    self.run(example_inputs(self._signature, sizes))
+            except TensorRejected as err:  # examples may be larger than the configuration's buckets
+                _log.info("not warmed up with %s: %s", dict(sizes), err)
 
     def run(self, batch: TensorMap, outputs: tuple[str, ...] = ()) -> dict[str, Array]:
         self._signature.check_outputs(outputs)

@@ -34,7 +34,7 @@ class Kernel(Protocol):
 
     @property
     def num_bytes(self) -> int:
-        """Of the GPU's memory that `open` will take at least."""
+        """Of the GPU's memory that `open` will take at least; once it is open, that it has taken."""
         ...
 
     def open(self, gpu: Gpu) -> None: ...
@@ -142,14 +142,14 @@ class _Lanes:
         with ExitStack() as undo:
             gpu.open()
             undo.callback(gpu.close)
-            room = gpu.free_bytes()
-            share = room if budget_bytes is None else min(room, budget_bytes)
-            _check_room(kernel.num_bytes, share, share < room)
+            _check_room(kernel.num_bytes, gpu.free_bytes(), budget_bytes)
             undo.callback(kernel.close)
             kernel.open(gpu)
-            taken = room - gpu.free_bytes()
             places = [*kernel.inputs, *kernel.outputs]
-            _check_room(taken + depth * sum(place.num_bytes for place in places), share, share < room)
+            # What others of this GPU take meanwhile is none of this engine's share.
+            batches = depth * sum(place.num_bytes for place in places)
+            _check_room(batches, gpu.free_bytes(), None)
+            _check_room(kernel.num_bytes + batches, None, budget_bytes)
             self._upload, self._compute, self._download = (gpu.stream() for _ in range(3))
             undo.callback(self._forget_streams)
             self.slots: list[Slot] = []
@@ -256,12 +256,12 @@ class _Batch:
         return self._found
 
 
-def _check_room(needed: int, share: int, is_limited: bool) -> None:
+def _check_room(needed: int, free: int | None, share: int | None) -> None:
     """EngineUnavailable with the numbers when the GPU lacks what the engine is known to take."""
-    if needed > share:
-        whose = "this engine's share" if is_limited else "free"
-        raise EngineUnavailable(
-            f"the model needs {needed / _MIB:.0f} MiB of the GPU's memory, and {share / _MIB:.0f} are "
-            f"{whose}; take smaller batches (max_batch) or buckets, fewer models on this GPU (num_gpus), or "
-            "a larger one"
-        )
+    for there, whose in ((share, "this engine's share"), (free, "free")):
+        if there is not None and needed > there:
+            raise EngineUnavailable(
+                f"the model needs {needed / _MIB:.0f} MiB of the GPU's memory, and {there / _MIB:.0f} are "
+                f"{whose}; take smaller batches (max_batch) or buckets, fewer models on this GPU (num_gpus), "
+                "or a larger one"
+            )

@@ -12,7 +12,6 @@ import logging
 import os
 import stat
 import tempfile
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,18 +25,16 @@ _PRIVATE = 0o077  # bits that nobody but the owner may have
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What a plan depends on. With another GPU, release or graph it is another plan."""
+    """What a plan depends on. With another kind of GPU, release or graph it is another plan."""
 
     graph: str  # SHA-256 of the version that it was made of
     recipe: str  # likewise of how
     library: str  # its name and release
-    architecture: str  # compute capabilities, as "8.9"
+    gpu: str  # compute capability, as "8.9"; and the GPU's name, where a plan is for no other of these
 
     @classmethod
-    def of(cls, digest: str, recipe: Recipe, library: str, architecture: str) -> Key:
-        return cls(
-            digest, _sha256(json.dumps(asdict(recipe), sort_keys=True).encode()), library, architecture
-        )
+    def of(cls, digest: str, recipe: Recipe, library: str, gpu: str) -> Key:
+        return cls(digest, _sha256(json.dumps(asdict(recipe), sort_keys=True).encode()), library, gpu)
 
     @property
     def name(self) -> str:
@@ -50,11 +47,6 @@ class Plans:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-
-    def check(self) -> None:
-        """ConfigRejected when others may write into the folder."""
-        if self._folder.exists():
-            self._check()
 
     def get(self, key: Key) -> bytes | None:
         """None when there is none, or one that is not what was kept."""
@@ -75,32 +67,24 @@ class Plans:
             return None
         return data
 
-    def get_or_build(self, key: Key, build: Callable[[], bytes]) -> bytes:
-        """The kept one, else what `build` makes, which is kept. Two processes may build the same one."""
-        if (known := self.get(key)) is not None:
-            return known
-        data = build()
-        self.put(key, data)
-        return data
-
     def put(self, key: Key, data: bytes) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._check()
         self._write(f"{key.name}.plan", data)
         self._write(f"{key.name}.json", json.dumps({"key": asdict(key), "sha256": _sha256(data)}).encode())
 
-    def timing_cache(self, library: str, architecture: str) -> bytes:
+    def timing_cache(self, library: str, gpu: str) -> bytes:
         """What earlier builds for this GPU measured; b"" at first."""
         if not self._folder.exists():
             return b""
         self._check()
-        return self._read(_timings(library, architecture), None) or b""
+        return self._read(_timings(library, gpu), None) or b""
 
-    def put_timing_cache(self, library: str, architecture: str, data: bytes) -> None:
+    def put_timing_cache(self, library: str, gpu: str, data: bytes) -> None:
         if data:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._check()
-            self._write(_timings(library, architecture), data)
+            self._write(_timings(library, gpu), data)
 
     def _check(self) -> None:
         found = self._folder.lstat()
@@ -132,8 +116,8 @@ class Plans:
             raise
 
 
-def _timings(library: str, architecture: str) -> str:
-    return f"{_sha256(f'{library} {architecture}'.encode())[:32]}.timings"
+def _timings(library: str, gpu: str) -> str:
+    return f"{_sha256(f'{library} {gpu}'.encode())[:32]}.timings"
 
 
 def _sha256(data: bytes) -> str:

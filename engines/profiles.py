@@ -53,8 +53,9 @@ def make_profiles(signature: Signature, max_batch: int, buckets: Sequence[Sizes]
         return Profile(one, one, one), Profile(two, most, most)
     free = [dim for dim in dims if dim != BATCH]
     tops = [dict(bucket) for bucket in buckets] or _halves(signature, free)
+    distinct = {tuple(sorted(top.items())): top for top in tops}.values()
     found: list[Profile] = []
-    for top in sorted(tops, key=lambda top: math.prod(top.values())):
+    for top in sorted(distinct, key=lambda top: math.prod(top.values())):
         largest = {dim: max_batch if dim == BATCH else _largest(signature, top, dim) for dim in dims}
         smallest = dict.fromkeys(dims, 1)
         if len(free) == 1 and found:

@@ -18,7 +18,7 @@ from engines.plans import Key, Plans
 from engines.profiles import Sizes, make_profiles
 from engines.trt_build import Plan, Recipe, Watcher, build
 from engines.trt_inspect import Inspection
-from engines.trt_kernel import TRT_DTYPES, TrtKernel
+from engines.trt_kernel import TRT_DTYPES, PlanRefused, TrtKernel
 from engines.trt_library import RTX, Library, find
 from headrace.errors import ArtifactRejected, ConfigRejected, EngineUnavailable
 
@@ -50,14 +50,28 @@ class TensorRtEngine(GpuEngine):
         driver = find_driver(least=_CUDA.get(library.name, "0.0"))
         device = driver.devices[0]
         recipe = recipe_of(library, artifact, device.architecture, max_batch, buckets)
-        plan = plan_of(library, artifact, recipe, device.architecture, plans, watcher)
-        self._kernel = kernel = TrtKernel(library, plan, artifact.manifest.signature, recipe.profiles)
-        runner = GpuRunner(
-            gpu or CudaGpu(), kernel, budget_bytes=device.part(gpu_share), uses_graphs=library.name != RTX
-        )
-        super().__init__(artifact, max_batch, runner)
+        self._gpu = gpu or CudaGpu()
+        self._share_bytes = device.part(gpu_share)
+
+        def plan(*, is_anew: bool) -> bytes:
+            where, room = library.gpu(device), self._share_bytes
+            return plan_of(library, artifact, recipe, where, plans, watcher, room, is_anew=is_anew)
+
+        try:
+            self._begin(library, artifact, recipe, plan(is_anew=False), max_batch)
+        except PlanRefused as err:
+            _log.warning("%s; a kept one is not asked for twice", err)
+            self._begin(library, artifact, recipe, plan(is_anew=True), max_batch)
         if self.inspection is not None:
             _log.info("%s in TensorRT: %s", artifact.manifest.name, self.inspection.in_words)
+
+    def _begin(
+        self, library: Library, artifact: Artifact, recipe: Recipe, plan: bytes, max_batch: int
+    ) -> None:
+        self._kernel = TrtKernel(library, plan, artifact.manifest.signature, recipe.profiles)
+        by_itself = library.name == RTX  # makes its graphs
+        runner = GpuRunner(self._gpu, self._kernel, budget_bytes=self._share_bytes, uses_graphs=not by_itself)
+        super().__init__(artifact, max_batch, runner)
 
     @property
     def inspection(self) -> Inspection | None:
@@ -103,32 +117,38 @@ def plan_of(
     library: Library,
     artifact: Artifact,
     recipe: Recipe,
-    architecture: str,
+    gpu: str,
     plans: Plans | None = None,
     watcher: Watcher | None = None,
+    workspace_bytes: int | None = None,
+    *,
+    is_anew: bool = False,
 ) -> bytes:
     """The kept plan of a version for this kind of GPU, else one that is built now, and kept.
 
-    Where others may write into the folder of plans nothing is taken from it, nor put there.
+    Where others may write into the folder of plans nothing is taken from it, nor put there; where nothing
+    can be written the plan is there all the same.
     """
     kept = plans or plans_here()
-    key = Key.of(artifact.digest, recipe, library.in_words, architecture)
     manifest = artifact.manifest
-    told = f"the plan of {manifest.name}/{manifest.version} for {architecture}"
-
-    def made() -> bytes:
-        _log.info("building %s", told)
-        before = kept.timing_cache(library.in_words, architecture)
-        plan = build_plan(library, artifact, recipe, watcher, before)
-        kept.put_timing_cache(library.in_words, architecture, plan.timing_cache)
-        return plan.data
-
+    told = f"the plan of {manifest.name}/{manifest.version} for {gpu}"
+    key = Key.of(artifact.digest, recipe, library.in_words, gpu)
     try:
-        kept.check()
+        known = None if is_anew else kept.get(key)
+        before = kept.timing_cache(library.in_words, gpu)
     except ConfigRejected as err:
         _log.warning("building %s at every start: %s", told, err)
-        return build_plan(library, artifact, recipe, watcher).data
-    return kept.get_or_build(key, made)
+        return build_plan(library, artifact, recipe, watcher, workspace_bytes=workspace_bytes).data
+    if known is not None:
+        return known
+    _log.info("building %s", told)
+    plan = build_plan(library, artifact, recipe, watcher, before, workspace_bytes)
+    try:
+        kept.put(key, plan.data)
+        kept.put_timing_cache(library.in_words, gpu, plan.timing_cache)
+    except (ConfigRejected, OSError) as err:
+        _log.warning("%s is built, but cannot be kept: %s", told, getattr(err, "strerror", None) or err)
+    return plan.data
 
 
 def build_plan(
@@ -137,6 +157,7 @@ def build_plan(
     recipe: Recipe,
     watcher: Watcher | None = None,
     timing_cache: bytes = b"",
+    workspace_bytes: int | None = None,
 ) -> Plan:
     """A version's plan, from verified bytes only."""
     manifest = artifact.manifest
@@ -146,4 +167,4 @@ def build_plan(
             f"'{manifest.graph}' of '{manifest.name}/{manifest.version}' keeps weights in {sorted(weights)}, "
             "which TensorRT cannot take verified; publish a single file"
         )
-    return build(library, graph, manifest.signature, recipe, watcher, timing_cache)
+    return build(library, graph, manifest.signature, recipe, watcher, timing_cache, workspace_bytes)

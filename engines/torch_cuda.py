@@ -15,6 +15,8 @@ from engines.slots import Shape
 from headrace.errors import EngineFailed
 from headrace.tensors import TensorSpec
 
+_NO_ROOM = "the GPU has no memory left; smaller batches take less (max_batch)"
+
 if TYPE_CHECKING:
     import torch
 
@@ -24,16 +26,18 @@ if TYPE_CHECKING:
 class TorchCuda:
     """A `TorchDevice`: the GPU in whose primary context the calling thread is."""
 
-    def __init__(self, share: float = 1.0) -> None:
-        """`share` is the part of its memory that torch may take."""
-        self._share = share
+    def __init__(self, limit_bytes: int | None = None) -> None:
+        """`limit_bytes` is what torch may take for computing, beside weights and batches; None: no limit."""
+        self._limit_bytes = limit_bytes
 
     def open(self) -> None:
         import torch
 
         with told():
             torch.zeros(1, device="cuda")
-            torch.cuda.set_per_process_memory_fraction(self._share)
+            if self._limit_bytes is not None:
+                _, total = torch.cuda.mem_get_info()
+                torch.cuda.set_per_process_memory_fraction(min(1.0, self._limit_bytes / total))
 
     def load(self, artifact: Artifact) -> Model:
         found: Model = load_package(artifact, is_single_threaded=True)  # locks of its own break graphs
@@ -78,12 +82,21 @@ class TorchGpu(CudaGpu):
             graph.capture_begin(self._pool, capture_error_mode="thread_local")
             try:
                 work()
+                graph.capture_end()
             except BaseException:
-                with contextlib.suppress(RuntimeError):
-                    graph.capture_end()
+                self._end_capture(graph)
                 raise
-            graph.capture_end()
         return _Graph(graph)
+
+    def _end_capture(self, graph: torch.cuda.CUDAGraph) -> None:
+        """Of one that failed, so that torch's allocator goes on as before."""
+        import torch
+
+        with contextlib.suppress(RuntimeError):
+            graph.capture_end()
+        with contextlib.suppress(RuntimeError, AttributeError):
+            end: Any = torch._C._cuda_endAllocateToPool  # capture_end leaves it open when it fails
+            end(torch.cuda.current_device(), self._pool)
 
     def close(self) -> None:
         self._pool = None
@@ -130,19 +143,30 @@ def told() -> Iterator[None]:
     what it lacked."""
     import torch
 
-    before = _num_full()
     try:
         yield
     except torch.OutOfMemoryError as err:
-        raise DeviceFull("the GPU has no memory left; smaller batches take less (max_batch)") from err
+        _FULL.look()
+        raise DeviceFull(_NO_ROOM) from err
     except RuntimeError as err:
-        if _num_full() > before:
-            raise DeviceFull("the GPU has no memory left; smaller batches take less (max_batch)") from err
+        if _FULL.look():
+            raise DeviceFull(_NO_ROOM) from err
         raise EngineFailed(f"the GPU failed ({type(err).__name__})") from err
 
 
-def _num_full() -> int:
-    import torch
+class _Full:
+    """How often torch has found no memory; asked after failures only, since it takes a while."""
 
-    stats: Mapping[str, int] = torch.cuda.memory_stats()  # empty before torch has used the GPU
-    return stats.get("num_ooms", 0)
+    def __init__(self) -> None:
+        self._known = 0
+
+    def look(self) -> bool:
+        """Whether it has been since the last look."""
+        import torch
+
+        stats: Mapping[str, int] = torch.cuda.memory_stats()  # empty before torch has used the GPU
+        before, self._known = self._known, stats.get("num_ooms", 0)
+        return self._known > before
+
+
+_FULL = _Full()

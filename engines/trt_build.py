@@ -38,7 +38,6 @@ class Recipe:
     profiles: tuple[Profile, ...]
     architectures: tuple[str, ...] = ()
     is_sparse: bool = False  # look for weights with two zeros in each four, and use them
-    workspace_bytes: int | None = None  # the library's own limit when None
     level: int | None = None  # of optimization, 0 to 5; the library's default when None
 
 
@@ -56,8 +55,9 @@ def build(
     recipe: Recipe,
     watcher: Watcher | None = None,
     timing_cache: bytes = b"",
+    workspace_bytes: int | None = None,
 ) -> Plan:
-    """The plan of a graph.
+    """The plan of a graph, built with no more of the GPU's memory than the workspace (None: all of it).
 
     ArtifactRejected names the node that the library cannot take and why; EngineFailed tells what the library
     says of a build that failed; CancelledError when the watcher ends it.
@@ -70,7 +70,7 @@ def build(
     if not network.num_outputs:  # to the parser bytes that are no graph are an empty one
         raise ArtifactRejected(f"{library.in_words} finds no graph in these bytes")
     config = builder.create_builder_config()
-    _set_options(library, config, recipe)
+    _set_options(library, config, recipe, workspace_bytes)
     for profile in recipe.profiles:
         _add_profile(library, builder, config, network, signature, profile)
     if library.name == TENSORRT:  # RTX measures nothing
@@ -114,7 +114,7 @@ def _in_words(error: Any) -> str:
     return f"{where}: {why}"
 
 
-def _set_options(library: Library, config: Any, recipe: Recipe) -> None:
+def _set_options(library: Library, config: Any, recipe: Recipe, workspace_bytes: int | None) -> None:
     trt = library.module
     if recipe.architectures:
         config.num_compute_capabilities = len(recipe.architectures)
@@ -122,8 +122,8 @@ def _set_options(library: Library, config: Any, recipe: Recipe) -> None:
             config.set_compute_capability(library.architecture(dotted), number)
     if recipe.is_sparse:
         config.set_flag(trt.BuilderFlag.SPARSE_WEIGHTS)
-    if recipe.workspace_bytes is not None:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, recipe.workspace_bytes)
+    if workspace_bytes is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_bytes)
     if recipe.level is not None:
         config.builder_optimization_level = recipe.level
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for the report

@@ -28,6 +28,10 @@ TRT_DTYPES = {
 }
 
 
+class PlanRefused(EngineUnavailable):
+    """The library does not take the plan: it may have been built elsewhere, or by another release."""
+
+
 class TrtKernel:
     """For `GpuRunner`. The plan must come from whom this process trusts: it is run unchecked."""
 
@@ -36,6 +40,8 @@ class TrtKernel:
     ) -> None:
         self._library = library
         self._plan = plan
+        self._num_bytes = len(plan)  # most of it is weights
+        self._size = 0  # of the scratch memory
         self._signature = signature
         self._profiles = profiles
         self._log = log_of(library.module)
@@ -52,7 +58,7 @@ class TrtKernel:
 
     @property
     def num_bytes(self) -> int:
-        return len(self._plan)  # most of it is weights
+        return self._num_bytes + self._size
 
     def open(self, gpu: Gpu) -> None:
         """EngineUnavailable when the library does not take the plan, ArtifactRejected when it is not the
@@ -62,10 +68,11 @@ class TrtKernel:
         self._check_validity()
         self._engine = self._runtime.deserialize_cuda_engine(self._plan)
         if self._engine is None:
-            raise EngineUnavailable(
+            raise PlanRefused(
                 f"{self._library.in_words} does not take the plan ({self._log.why()}); a plan is for one "
                 "kind of GPU and one release: build it here"
             )
+        self._plan = b""
         self._compare()
         numbers = range(len(self._profiles))
         self._size = max(self._engine.get_device_memory_size_for_profile_v2(number) for number in numbers)
@@ -142,7 +149,7 @@ class TrtKernel:
             return
         validity, reasons = ask(self._plan)
         if validity == self._library.module.EngineValidity.INVALID:
-            raise EngineUnavailable(
+            raise PlanRefused(
                 f"{self._library.in_words} does not take the plan (reasons: {int(reasons):#x}); a plan is "
                 "for certain GPUs and one release: build it here"
             )

@@ -7,15 +7,17 @@ on.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections import deque
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from headrace.errors import EngineUnavailable
+from engines.driver import Device
+from headrace.errors import ConfigRejected, EngineUnavailable
 
 TENSORRT, RTX = "tensorrt", "tensorrt_rtx"
 _MOST_TOLD = 5  # errors
+_MOST_KEPT = 100  # warnings
 INSTALL = {TENSORRT: "pip install 'headrace[gpu]'", RTX: "pip install 'headrace[rtx]'"}
 
 
@@ -40,6 +42,11 @@ class Library:
             return ()
         return tuple(_dotted(name) for name in known.__members__ if name.startswith("SM"))
 
+    def gpu(self, device: Device) -> str:
+        """What a plan that is built on this GPU is for: RTX's for each of its compute capability, TensorRT's
+        for GPUs of this name."""
+        return device.architecture if self.architectures else f"{device.architecture} {device.name}"
+
     def architecture(self, dotted: str) -> Any:
         """The library's own name of "8.9"; EngineUnavailable lists those that it has."""
         if dotted not in self.architectures:
@@ -54,6 +61,8 @@ def find(*names: str) -> Library:
     """The first of these libraries that can be imported, TensorRT before RTX unless told;
     EngineUnavailable says what to install."""
     wanted = names or (TENSORRT, RTX)
+    if unknown := [name for name in wanted if name not in INSTALL]:
+        raise ConfigRejected(f"there is no library {unknown[0][:64]!r}; allowed: {', '.join(INSTALL)}")
     why = []
     for name in wanted:
         try:
@@ -70,8 +79,8 @@ def log_of(trt: Any) -> Any:
     class Log(trt.ILogger):  # type: ignore[misc]  # of a module that is found at run time
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
-            self.warnings: list[str] = []
-            self.errors: list[str] = []
+            self.warnings: deque[str] = deque(maxlen=_MOST_KEPT)
+            self.errors: deque[str] = deque(maxlen=_MOST_TOLD)
 
         def log(self, severity: Any, message: str) -> None:
             if severity == trt.ILogger.Severity.WARNING:
@@ -80,13 +89,11 @@ def log_of(trt: Any) -> Any:
                 self.errors.append(message)
 
         def why(self) -> str:
-            return "; ".join(_last(self.errors)) or "it does not say why"
+            told = [" ".join(line.split()) for line in self.errors]
+            self.errors.clear()  # they are of this failure, and of none to come
+            return "; ".join(told) or "it does not say why"
 
     return Log()
-
-
-def _last(lines: Sequence[str]) -> list[str]:
-    return [" ".join(line.split()) for line in lines[-_MOST_TOLD:]]
 
 
 def _dotted(name: str) -> str:

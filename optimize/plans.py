@@ -52,12 +52,15 @@ def build_plans(
             f"'{manifest.name}/{manifest.version}' is for {manifest.engine}; publish it for TensorRT first: "
             f"headrace publish {manifest.name}/{manifest.version} --engine {ENGINE}"
         )
-    here = () if architectures else (find_driver().devices[0].architecture,)
+    places = {architecture: architecture for architecture in architectures}
+    if not architectures:
+        device = find_driver().devices[0]
+        places[device.architecture] = library.gpu(device)
     for architecture in architectures:
         library.architecture(architecture)  # refused before the first one is built
     return [
-        _build(artifact, library, plans, each, max_batch, buckets, progress, goes_on)
-        for each in dict.fromkeys((*architectures, *here))
+        _build(artifact, library, plans, architecture, gpu, max_batch, buckets, progress, goes_on)
+        for architecture, gpu in places.items()
     ]
 
 
@@ -66,26 +69,27 @@ def _build(
     library: Library,
     plans: Plans,
     architecture: str,
+    gpu: str,
     max_batch: int,
     buckets: Sequence[Sizes],
     progress: Progress | None,
     goes_on: Callable[[], bool],
 ) -> Built:
     recipe = recipe_of(library, artifact, architecture, max_batch, buckets)
-    key = Key.of(artifact.digest, recipe, library.in_words, architecture)
+    key = Key.of(artifact.digest, recipe, library.in_words, gpu)
     profiles = tuple(profile.in_words() for profile in recipe.profiles)
     known = plans.get(key)
     if known is not None:
         return Built(architecture, library.in_words, profiles, len(known), 0.0)
     watching = _Watching(progress, f"plan for {architecture}", goes_on)
     started = time.monotonic()
-    before = plans.timing_cache(library.in_words, architecture)
+    before = plans.timing_cache(library.in_words, gpu)
     try:
         plan = build_plan(library, artifact, recipe, watching, before)
     finally:
         watching.finish()
     plans.put(key, plan.data)
-    plans.put_timing_cache(library.in_words, architecture, plan.timing_cache)
+    plans.put_timing_cache(library.in_words, gpu, plan.timing_cache)
     seconds = time.monotonic() - started
     return Built(architecture, library.in_words, profiles, len(plan.data), seconds, plan.warnings)
 

@@ -108,6 +108,8 @@ def _to_bf16(graph: onnx.GraphProto, exact: Mapping[str, Array]) -> None:
         change(part.t)
         if part.name == "to" and part.i == half:
             part.i = brain
+        for inner in (part.g, *part.graphs):
+            _to_bf16(inner, exact)
     for value in graph.value_info:
         if value.type.tensor_type.elem_type == half:
             value.type.tensor_type.elem_type = brain

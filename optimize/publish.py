@@ -44,14 +44,17 @@ def publish_again(
     """The version NAME/VERSION once more, to be run by another engine, in the same repository unless another
     is given; ConfigRejected when that cannot be."""
     name, _, old = of.partition("/")
-    if not old:
+    if not old or Path(of).is_file() or "/" in old:
         raise ConfigRejected(
             f"{of[:64]!r}: give a file and --name, or NAME/VERSION of a published version and --engine"
         )
     source = repository.open(name, old)
     manifest = source.manifest
-    if manifest.engine == "python":
-        raise ConfigRejected(f"'{name}/{old}' is Python code, which no other engine runs")
+    if manifest.engine not in ENGINES:
+        raise ConfigRejected(
+            f"'{name}/{old}' is code for {manifest.engine}, which no other engine runs; a graph is what "
+            f"{', '.join(ENGINES)} run"
+        )
     if engine is None or engine == manifest.engine:
         raise ConfigRejected(
             f"'{name}/{old}' is published for {manifest.engine} already; --engine names another of "

@@ -164,4 +164,4 @@ def library(gpu: PaperGpu) -> Library:
 
 
 def plan(profiles: list[tuple[list[int], list[int]]], **told: Any) -> bytes:
-    return json.dumps({"release": 1, "profiles": profiles, **told}).encode()
+    return json.dumps({"release": 1, "profiles": profiles} | told).encode()

@@ -33,7 +33,7 @@ def test_what_was_kept_is_had_again(folder: Path) -> None:
     [
         {"graph": "1" * 64},
         {"library": "tensorrt 11.5.0"},
-        {"architecture": "9.0"},
+        {"gpu": "9.0"},
         {"recipe": Key.of("0" * 64, Recipe((PROFILE,), is_sparse=True), "", "").recipe},
     ],
 )
@@ -43,23 +43,12 @@ def test_another_graph_release_gpu_or_recipe_is_another_plan(folder: Path, chang
     assert plans.get(dataclasses.replace(KEY, **change)) is None
 
 
-def test_it_is_built_once(folder: Path) -> None:
-    plans, calls = Plans(folder), []
-
-    def build() -> bytes:
-        calls.append(1)
-        return b"plan"
-
-    assert plans.get_or_build(KEY, build) == plans.get_or_build(KEY, build) == b"plan"
-    assert len(calls) == 1
-
-
 def test_a_plan_that_is_not_what_was_kept_is_built_anew(folder: Path) -> None:
     plans = Plans(folder)
     plans.put(KEY, b"plan")
     (folder / f"{KEY.name}.plan").write_bytes(b"another")
     assert plans.get(KEY) is None
-    assert plans.get_or_build(KEY, lambda: b"new") == b"new"
+    plans.put(KEY, b"new")
     assert plans.get(KEY) == b"new"
 
 

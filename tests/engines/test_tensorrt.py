@@ -7,16 +7,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engines import tensorrt
 from engines.artifact import Artifact, Repository
-from engines.driver import Driver, find_driver
+from engines.driver import Device, Driver, find_driver
 from engines.load import load
 from engines.plans import Plans
 from engines.tensorrt import TensorRtEngine, plan_of, plans_here, recipe_of
+from engines.trt_build import Plan, Recipe
 from engines.trt_library import RTX, find
 from headrace.errors import ArtifactRejected, EngineUnavailable, TensorRejected
 from headrace.tensors import Signature, TensorSpec
 from optimize.publish import publish_again
+from tests.engines import paper_trt
+from tests.engines.paper_gpu import PaperGpu
 from tests.onnx_models import publish_all
+
+
+BUCKETS = [{"length": 64}]
 
 
 @pytest.fixture
@@ -73,6 +80,70 @@ def test_from_a_folder_of_others_no_plan_is_taken_and_none_put_there(
     assert len(again) == pytest.approx(len(first), rel=0.1)
     assert {path: path.read_bytes() for path in folder.iterdir()} == kept
     assert "building the plan of double/9 for 8.9 at every start: the folder of built plans" in caplog.text
+
+
+class OnPaper:
+    """TensorRT and its GPU on paper; builds are counted, and the first plans may be of another release."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, release: int) -> None:
+        self.gpu = PaperGpu()
+        self.library = paper_trt.library(self.gpu)
+        self.release = release
+        self.builds = 0
+        device = Device("GPU on paper", "8.9", 8 << 30)
+        monkeypatch.setattr(tensorrt, "find", lambda: self.library)
+        monkeypatch.setattr(tensorrt, "find_driver", lambda least: Driver("13.0", (device,)))
+        monkeypatch.setattr(tensorrt, "build_plan", self.build)
+
+    def build(self, library: object, artifact: Artifact, recipe: Recipe, *_: object, **__: object) -> Plan:
+        self.builds += 1
+        ranges = [
+            ([1, profile.smallest["length"]], [4, profile.largest["length"]]) for profile in recipe.profiles
+        ]
+        release, self.release = self.release, 1
+        return Plan(paper_trt.plan(ranges, release=release), b"", ())
+
+
+def test_a_plan_is_built_once_and_one_that_is_refused_once_more(
+    double: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    paper, plans = OnPaper(monkeypatch, release=0), Plans(tmp_path / "plans")
+    for _ in range(2):
+        engine = TensorRtEngine(double, 4, BUCKETS, plans=plans, gpu=paper.gpu)
+        x = np.ones((3, 5), np.float32)
+        np.testing.assert_array_equal(engine.run({"x": x})["y"], x + 1)
+        engine.close()
+        assert paper.gpu.is_empty()
+    assert paper.builds == 2  # one that is not taken, one that is; then a kept one
+    assert "does not take the plan (built by another release)" in caplog.text
+
+
+def test_a_plan_that_cannot_be_kept_runs_all_the_same(
+    double: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    paper, plans = OnPaper(monkeypatch, release=1), Plans(tmp_path / "plans")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "/somewhere")
+
+    monkeypatch.setattr(plans, "put", full)
+    engine = TensorRtEngine(double, 4, BUCKETS, plans=plans, gpu=paper.gpu)
+    assert engine.run({"x": np.ones((1, 2), np.float32)})["y"].sum() == 4
+    engine.close()
+    assert "is built, but cannot be kept: No space left on device" in caplog.text
+
+
+def test_warm_up_leaves_out_what_no_profile_holds(
+    double: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paper, plans = OnPaper(monkeypatch, release=1), Plans(tmp_path / "plans")
+    sizes = ({"batch": 1, "length": 100}, {"batch": 2, "length": 5})
+    manifest = double.manifest.model_copy(update={"warm_up": sizes})
+    artifact = Artifact(double.folder, manifest, double.digest)
+    engine = TensorRtEngine(artifact, 4, BUCKETS, plans=plans, gpu=paper.gpu)
+    engine.warm_up()
+    assert paper.library.module.engines[-1].contexts[0].shapes == {"x": (2, 5)}
+    engine.close()
 
 
 @pytest.mark.tensorrt

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engines.gpu import DeviceFull
-from engines.torch_cuda import _There, told
+from engines.torch_cuda import _FULL, _There, told
 from headrace.errors import EngineFailed
 
 
@@ -20,7 +20,14 @@ def test_torch_has_every_name_that_is_called_with_the_arguments_that_it_is_given
         inspect.signature(getattr(cuda.CUDAGraph, name)).bind(None)
     inspect.signature(cuda.ExternalStream.__new__).bind(None, 1)
     inspect.signature(cuda.set_per_process_memory_fraction).bind(0.5)
-    for name in ("graph_pool_handle", "memory_stats", "empty_cache", "is_available"):
+    for name in (
+        "graph_pool_handle",
+        "memory_stats",
+        "empty_cache",
+        "is_available",
+        "mem_get_info",
+        "current_device",
+    ):
         inspect.signature(getattr(cuda, name)).bind()
     inspect.signature(cuda.stream).bind(None)
 
@@ -30,10 +37,13 @@ def test_torchs_errors_are_ours(monkeypatch: pytest.MonkeyPatch) -> None:
         raise torch.OutOfMemoryError("no room")
     with pytest.raises(EngineFailed, match=r"the GPU failed \(RuntimeError\)"), told():
         raise RuntimeError("compiled code failed")
-    counts = iter([0, 1])
-    monkeypatch.setattr(torch.cuda, "memory_stats", lambda: {"num_ooms": next(counts)})
+    monkeypatch.setattr(torch.cuda, "memory_stats", lambda: {"num_ooms": 1})
     with pytest.raises(DeviceFull), told():
         raise RuntimeError("compiled code failed")  # of what it lacked it says nothing
+    with pytest.raises(EngineFailed), told():
+        raise RuntimeError("compiled code failed")  # not for want of memory this time
+    monkeypatch.undo()
+    _FULL.look()
 
 
 @pytest.mark.parametrize(("item_bytes", "typestr"), [(1, "|i1"), (2, "<i2"), (4, "<i4"), (8, "<i8")])

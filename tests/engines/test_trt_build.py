@@ -74,8 +74,8 @@ class Watching:
         self.open.remove(phase)
 
 
-def built(data: bytes, recipe: Recipe = ADA) -> Plan:
-    return build(LIBRARY, data, SIGNATURE, recipe)
+def built(data: bytes, recipe: Recipe = ADA, workspace_bytes: int | None = None) -> Plan:
+    return build(LIBRARY, data, SIGNATURE, recipe, workspace_bytes=workspace_bytes)
 
 
 def test_a_plan_is_built_with_several_profiles_for_one_architecture_after_the_other() -> None:
@@ -123,7 +123,7 @@ def test_an_architecture_that_it_cannot_build_for_is_answered_with_those_that_it
 
 def test_too_little_workspace_is_told() -> None:
     with pytest.raises(EngineFailed, match="workspace"):
-        built(PLAIN, Recipe(PROFILES, ("8.9",), workspace_bytes=1 << 10))
+        built(PLAIN, ADA, workspace_bytes=1 << 10)
 
 
 def test_every_phase_is_told_from_its_beginning_to_its_end() -> None:
