@@ -79,7 +79,8 @@ class LocalCluster:
         if self._grpc is not None:
             check_port(self._http.host, self._grpc.port, "grpc.port, --grpc-port")
         self._folder = Path(tempfile.mkdtemp(prefix="headrace-"))
-        gcs, client, dashboard, agent, *others, self.metrics_port = free_ports(9)
+        own = [entry.port for entry in (self._http, self._grpc) if entry is not None]
+        gcs, client, dashboard, agent, *others, self.metrics_port = free_ports(9, own)
         self.address = f"127.0.0.1:{gcs}"
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
         command += ["--node-ip-address=127.0.0.1", f"--port={gcs}", f"--num-cpus={self._num_cpus}"]

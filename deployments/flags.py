@@ -116,6 +116,6 @@ def node_flags(config: Config, folder: Path) -> dict[str, str]:
     """The environment that Ray is to be started with on this machine as one of several nodes."""
     paths = [str(HAPROXY.parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     max_message = (config.limits.body_mib << 20) + HEAD_BYTES
-    ports = Ports(*free_ports(4))
+    ports = Ports(*free_ports(4, [entry.port for entry in (config.http, config.grpc) if entry is not None]))
     flags = serve_flags(config.http, config.grpc, folder, ports, max_message=max_message, is_alone=False)
     return {"PYTHONPATH": os.pathsep.join(paths), **flags}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import random
 import socket
+from collections.abc import Collection
 
 import psutil
 
@@ -13,11 +14,16 @@ from headrace.errors import ConfigRejected
 _FREE = range(20_000, 30_000)  # Linux gives 32768 to 60999 to connections, Serve 30000 and more to replicas
 
 
-def free_ports(count: int) -> list[int]:
-    """Different TCP ports that nobody has on any address: none of those that the system gives to connections,
-    one of which may be that of a connection by the time somebody listens."""
+_given: set[int] = set()  # by this process: who got one may not listen on it yet
+
+
+def free_ports(count: int, besides: Collection[int] = ()) -> list[int]:
+    """Different TCP ports that nobody has on any address, `besides` left out: none of those that the system
+    gives to connections, one of which may be that of a connection by the time somebody listens; and of those
+    that were given before none, as long as there are others."""
     found: list[int] = []
-    for port in random.sample(_FREE, len(_FREE)):
+    ports = [port for port in random.sample(_FREE, len(_FREE)) if port not in besides]
+    for port in sorted(ports, key=_given.__contains__):
         with socket.socket() as sock:
             try:
                 sock.bind(("", port))
@@ -25,6 +31,7 @@ def free_ports(count: int) -> list[int]:
                 continue
         found.append(port)
         if len(found) == count:
+            _given.update(found)
             return found
     raise ConfigRejected(f"no {count} of the ports {_FREE[0]} to {_FREE[-1]} are free")
 

@@ -22,7 +22,6 @@ from tests.engines import paper_trt
 from tests.engines.paper_gpu import PaperGpu
 from tests.onnx_models import publish_all
 
-
 BUCKETS = [{"length": 64}]
 
 
