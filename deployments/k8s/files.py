@@ -15,6 +15,7 @@ from deployments.k8s.pods import Document
 from headrace.config import Config
 
 _HEADING = "# Written by headrace k8s render: what is changed here is lost with its next run.\n"
+_PLANS_GIB = 10  # of built plans: some tens to hundreds of MiB each
 _DEV_NODE = Node(cpus=2, memory_gib=4)
 _GROUPS = "/spec/rayClusterConfig/workerGroupSpecs"
 _JOB_COMMAND = "/spec/jobTemplate/spec/template/spec/containers/0/command"
@@ -59,7 +60,7 @@ def _base(plan: Plan, options: Options) -> dict[str, str]:
     documents = {
         "namespace.yaml": [_namespace(options)],
         "config.yaml": [_config_map(plan, options)],
-        "models.yaml": [_claim(options)],
+        "models.yaml": [_claim(options, "models", options.volume_gib)],
         "redis-state.yaml": redis.state(options),
         "ray-service.yaml": [ray_service.ray_service(plan, options)],
         "network.yaml": network.policies(plan, options),
@@ -76,12 +77,12 @@ def _base(plan: Plan, options: Options) -> dict[str, str]:
 
 def _gpu(plan: Plan, options: Options) -> dict[str, str]:
     add = {"op": "add", "path": f"{_GROUPS}/-", "value": ray_service.gpu_group(plan, options)}
-    files = {"ray-service.yaml": _text([add])}
+    files = {"ray-service.yaml": _text([add]), "plans.yaml": _text(_claim(options, "plans", _PLANS_GIB))}
     budgets = network.gpu_budget(plan, options)
     if budgets:
         files["disruption.yaml"] = _text(*budgets)
     patches = [_patch("RayService", options.name, "ray-service.yaml")]
-    resources = ["../../base", *(["disruption.yaml"] if budgets else [])]
+    resources = ["../../base", "plans.yaml", *(["disruption.yaml"] if budgets else [])]
     return files | {"kustomization.yaml": _kustomization(resources, patches)}
 
 
@@ -157,17 +158,17 @@ def _config_map(plan: Plan, options: Options) -> Document:
     }
 
 
-def _claim(options: Options) -> Document:
+def _claim(options: Options, name: str, size_gib: int) -> Document:
     spec: Document = {
-        "accessModes": ["ReadWriteMany"],  # every node reads it, and a job writes
-        "resources": {"requests": {"storage": f"{options.volume_gib}Gi"}},
+        "accessModes": ["ReadWriteMany"],  # on every node
+        "resources": {"requests": {"storage": f"{size_gib}Gi"}},
     }
     if options.storage_class is not None:
         spec["storageClassName"] = options.storage_class
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": pods.metadata(options, "models", "serve"),
+        "metadata": pods.metadata(options, name, "serve"),
         "spec": spec,
     }
 

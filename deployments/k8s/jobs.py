@@ -53,7 +53,7 @@ def cron_jobs(plan: Plan, options: Options) -> list[Document]:
     )
     config = {"name": "config", "configMap": {"name": f"{options.name}-config"}}
     _mount(audit, config, CONFIG_FOLDER, read_only=True)
-    _mount(audit, pods.models_volume(options, read_only=True), REPOSITORY, read_only=True)
+    _mount(audit, pods.claim_volume(options, "models", read_only=True), REPOSITORY, read_only=True)
     made = [audit]
     for model, recipe in options.recipes.items():
         if model not in plan.config.models:
@@ -75,7 +75,7 @@ def cron_jobs(plan: Plan, options: Options) -> list[Document]:
             pods.resources(_OPTIMIZER),
             timeout_s=6 * 3600,
         )
-        _mount(job, pods.models_volume(options, read_only=False), REPOSITORY)
+        _mount(job, pods.claim_volume(options, "models", read_only=False), REPOSITORY)
         made.append(job)
     return made
 

@@ -101,8 +101,8 @@ def secret_variable(name: str, secret: str, *, is_optional: bool = False) -> Doc
     return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": name, **optional}}}
 
 
-def models_volume(options: Options, read_only: bool) -> Document:
+def claim_volume(options: Options, name: str, read_only: bool) -> Document:
     return {
-        "name": "models",
-        "persistentVolumeClaim": {"claimName": f"{options.name}-models", "readOnly": read_only},
+        "name": name,
+        "persistentVolumeClaim": {"claimName": f"{options.name}-{name}", "readOnly": read_only},
     }

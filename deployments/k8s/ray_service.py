@@ -44,6 +44,7 @@ _OBJECT_STORE = 768 << 20  # bytes; requests go from process to process without 
 _DRAINING_S = 5  # until every node's HAProxy has heard that a replica leaves
 _RAY_LOGS = "/tmp/ray"  # noqa: S108 - a volume of the pod's own
 _IDLE_S = 120
+_PLANS_FOLDER = "/plans"
 
 
 def ray_service(plan: Plan, options: Options) -> Document:
@@ -186,10 +187,14 @@ def _worker(plan: Plan, options: Options, group: str) -> Document:
     )
     # In the Service when its HAProxy knows a gateway.
     container["readinessProbe"] = pods.http_probe("/-/healthz", plan.config.http.port, period_s=5, failures=1)
-    if is_gpu:  # built plans outlive their pod, and are the other pods', too
-        container["env"] += _variables({PLANS: f"{REPOSITORY}/.plans"})
     template = _template(plan, options, group, container)
     spec = template["spec"]
+    if is_gpu:
+        # Built plans outlive their pod, and serve the others. They are run unchecked, so no other kind of pod
+        # has this volume; the folder in it is made by who builds the first.
+        container["env"] += _variables({PLANS: f"{_PLANS_FOLDER}/built"})
+        container["volumeMounts"].append(pods.mount("plans", _PLANS_FOLDER))
+        spec["volumes"].append(pods.claim_volume(options, "plans", read_only=False))
     spec["automountServiceAccountToken"] = False
     spec["terminationGracePeriodSeconds"] = 60
     spec["topologySpreadConstraints"] = [
@@ -215,7 +220,7 @@ def _template(plan: Plan, options: Options, component: str, container: Document)
             "containers": [container],
             "volumes": [
                 {"name": "config", "configMap": {"name": f"{options.name}-config"}},
-                pods.models_volume(options, read_only=False),
+                pods.claim_volume(options, "models", read_only=False),
                 pods.empty("shared-mem", f"{pods.SHARED_MEMORY_GIB}Gi", in_memory=True),
                 pods.empty("tmp", "10Gi"),
                 pods.empty("haproxy", "64Mi"),

@@ -96,13 +96,26 @@ def test_rendering_again_removes_what_is_not_wanted_any_more_and_nothing_else(tm
     assert (tmp_path / "overlays" / "dev" / "kustomization.yaml").exists()
 
 
-def test_built_plans_lie_on_the_volume_of_the_models() -> None:
+def test_built_plans_lie_on_a_volume_that_only_gpu_nodes_have() -> None:
     service = only(example_in("overlays/gpu"), "RayService", "headrace")
     groups = {group["groupName"]: group for group in service["spec"]["rayClusterConfig"]["workerGroupSpecs"]}
 
-    def variables(group: str) -> dict[str, str | None]:
-        (container,) = groups[group]["template"]["spec"]["containers"]
-        return {entry["name"]: entry.get("value") for entry in container["env"]}
+    def of(group: str) -> tuple[dict[str, str | None], dict[str, str], set[str]]:
+        spec = groups[group]["template"]["spec"]
+        (container,) = spec["containers"]
+        claims = {
+            v["persistentVolumeClaim"]["claimName"]
+            for v in spec["volumes"]
+            if "configMap" not in v and "emptyDir" not in v
+        }
+        variables = {entry["name"]: entry.get("value") for entry in container["env"]}
+        return variables, {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}, claims
 
-    assert variables("gpu")["HEADRACE_PLANS"] == "/models/.plans"
-    assert "HEADRACE_PLANS" not in variables("cpu")
+    variables, mounts, claims = of("gpu")
+    assert variables["HEADRACE_PLANS"] == f"{mounts['plans']}/built"
+    assert claims == {"headrace-models", "headrace-plans"}
+    assert only(example_in("overlays/gpu"), "PersistentVolumeClaim", "headrace-plans")
+    variables, mounts, claims = of("cpu")
+    assert "HEADRACE_PLANS" not in variables
+    assert "plans" not in mounts
+    assert claims == {"headrace-models"}
