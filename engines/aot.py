@@ -15,7 +15,7 @@ from engines.aot_package import check_dtypes, made_for
 from engines.artifact import Artifact
 from engines.cpu import cpu_flags
 from engines.examples import example_inputs
-from headrace.errors import ArtifactRejected, EngineUnavailable
+from headrace.errors import EngineUnavailable
 from headrace.tensors import Array, Signature, TensorMap
 
 if TYPE_CHECKING:
@@ -37,11 +37,6 @@ class AotEngine:
         self._warm_up = manifest.warm_up
         torch.set_num_threads(threads)
         self._container = Container(artifact, streams)
-        if set(self._container.inputs) != {spec.name for spec in self._signature.inputs}:
-            raise ArtifactRejected(
-                f"'{manifest.name}/{manifest.version}' was compiled for inputs "
-                f"{', '.join(self._container.inputs)}, and its manifest tells of others"
-            )
 
     @property
     def signature(self) -> Signature:

@@ -3,6 +3,7 @@ of a batch, and nothing else of the process would run meanwhile, the event loop 
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
 import io
 import json
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from engines.artifact import Artifact
-from headrace.errors import ArtifactRejected, EngineFailed
+from headrace.errors import ArtifactRejected, EngineFailed, EngineUnavailable
 
 if TYPE_CHECKING:
     import torch
@@ -25,10 +26,12 @@ _Handles = ctypes.POINTER(_Handle)
 _SIGNATURES: dict[str, list[Any]] = {
     "CreateWithDevice": [_Handles, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_char_p],
     "Run": [_Handle, _Handles, ctypes.c_size_t, _Handles, ctypes.c_size_t, _Handle, _Handle],
+    "GetNumInputs": [_Handle, ctypes.POINTER(ctypes.c_size_t)],
     "GetNumOutputs": [_Handle, ctypes.POINTER(ctypes.c_size_t)],
     "GetCallSpec": [_Handle, ctypes.POINTER(ctypes.c_char_p), ctypes.POINTER(ctypes.c_char_p)],
     "Delete": [_Handle],
 }
+_CODE, _NODES, _METADATA = ".so", ".json", "_metadata.json"  # in a package
 
 
 class Container:
@@ -43,29 +46,40 @@ class Container:
         self._lock = threading.Lock()
         self._running = 0
         self._is_open = True
+        self._library: ctypes.CDLL | None = None
+        told = f"'{manifest.graph}' of '{manifest.name}/{manifest.version}'"
+        signature = manifest.signature
         try:
-            with tempfile.NamedTemporaryFile(suffix=".so") as file:
-                file.write(_code(artifact.read(manifest.graph)))
+            code = _code(artifact.read(manifest.graph))
+            with tempfile.NamedTemporaryFile(suffix=_CODE) as file:
+                file.write(code)
                 file.flush()
                 self._library = ctypes.CDLL(file.name)
                 self._call("CreateWithDevice", ctypes.byref(self._container), streams, b"cpu", None)
-            count = ctypes.c_size_t()
-            self._call("GetNumOutputs", self._container, ctypes.byref(count))
-            self._num_outputs = count.value
             self.inputs = self._names()
-        except (
-            OSError,
-            AttributeError,
-            EngineFailed,
-            zipfile.BadZipFile,
-            ValueError,
-            LookupError,
-            TypeError,
-        ) as err:
+            self._num_outputs = self._count("GetNumOutputs")
+            is_it = sorted(self.inputs) == sorted(spec.name for spec in signature.inputs)
+            counts = self._count("GetNumInputs"), self._num_outputs
+            if not is_it or counts != (len(signature.inputs), len(signature.outputs)):
+                raise ArtifactRejected(
+                    f"{told} takes {', '.join(self.inputs)} and gives {self._num_outputs} outputs; its "
+                    "manifest tells of others"
+                )
+        except ArtifactRejected:
+            self.close()
+            raise
+        except OSError as err:
+            self.close()
+            raise EngineUnavailable(
+                f"{told} cannot be run from this machine's temporary folder "
+                f"({err.strerror or 'it does not load'}); it needs room there, and none mounted noexec"
+            ) from err
+        except (zipfile.BadZipFile, AttributeError, EngineFailed, ValueError, LookupError, TypeError) as err:
+            self.close()
             _log.exception("%s/%s cannot be loaded", manifest.name, manifest.version)
             raise ArtifactRejected(
-                f"'{manifest.graph}' of '{manifest.name}/{manifest.version}' cannot be loaded by torch "
-                f"{torch.__version__} ({type(err).__name__}); compile it with this release"
+                f"{told} cannot be loaded by torch {torch.__version__} ({type(err).__name__}); compile it "
+                "with this release"
             ) from err
 
     def run(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -96,9 +110,13 @@ class Container:
             self._delete()
 
     def _delete(self) -> None:
-        if not self._is_open and not self._running and self._container:
+        if self._is_open or self._running or self._library is None:
+            return
+        if self._container:
             self._call("Delete", self._container)
             self._container = _Handle()
+        _ctypes.dlclose(self._library._handle)
+        self._library = None
 
     def _names(self) -> list[str]:
         """Of the inputs, in the order in which the code takes them: keys of the dict it was exported with."""
@@ -108,21 +126,34 @@ class Container:
         names: list[str] = json.loads(arguments["children_spec"][0]["context"])
         return names
 
+    def _count(self, name: str) -> int:
+        found = ctypes.c_size_t()
+        self._call(name, self._container, ctypes.byref(found))
+        return found.value
+
     def _call(self, name: str, *arguments: Any) -> None:
-        """EngineFailed when the code says that it failed."""
+        """EngineFailed when the code says that it failed; why is for the log."""
+        assert self._library is not None
         function = getattr(self._library, f"AOTInductorModelContainer{name}")
         function.argtypes, function.restype = _SIGNATURES[name], ctypes.c_int
         if function(*arguments):
-            raise EngineFailed(f"compiled code failed ({name})")
+            why = ctypes.c_char_p()
+            self._library.AOTInductorGetLastError(ctypes.byref(why))
+            _log.error("compiled code failed (%s): %s", name, (why.value or b"").decode(errors="replace"))
+            raise EngineFailed("the engine failed on this batch (compiled code)")
 
 
 def _code(package: bytes) -> bytes:
-    """The shared library in a package; KeyError when there is none."""
+    """The shared library in a package; KeyError when there is none, ArtifactRejected when it calls operators
+    that only torch's own way of running it knows."""
     with zipfile.ZipFile(io.BytesIO(package)) as archive:
-        names = [name for name in archive.namelist() if name.endswith(".so")]
-        if len(names) != 1:
-            raise KeyError("code")
-        return archive.read(names[0])
+        names = archive.namelist()
+        if any(name.endswith(_NODES) and not name.endswith(_METADATA) for name in names):
+            raise ArtifactRejected(
+                "the model has operators that its compiled code has torch run; leave it on onnxruntime"
+            )
+        (code,) = [name for name in names if name.endswith(_CODE)]
+        return archive.read(code)
 
 
 # Tensors go in and come out as capsules without a name, which hold the addresses that C takes.

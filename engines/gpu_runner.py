@@ -19,6 +19,7 @@ _log = logging.getLogger(__name__)
 
 DEPTH = 2  # batches on the GPU at a time
 MOST_GRAPHS = 32  # of each of these
+_PAUSE = 1000  # batches
 _MIB = 1 << 20
 
 
@@ -139,6 +140,7 @@ class _Lanes:
         self._kernel = kernel
         self._uses_graphs = uses_graphs
         self.is_lost = False
+        self._pause = 0  # batches until a graph is captured again
         with ExitStack() as undo:
             gpu.open()
             undo.callback(gpu.close)
@@ -167,7 +169,7 @@ class _Lanes:
         """Put the whole way of a batch on the streams: up, through the kernel, and down again. The shapes
         of what is wanted."""
         if self.is_lost:
-            raise EngineFailed("the GPU failed, and is of no use to this process any more")
+            raise EngineUnavailable("the GPU failed, and is of no use to this process any more")
         found = self._kernel.place(shapes)
         try:
             for name, shape in shapes.items():
@@ -202,7 +204,9 @@ class _Lanes:
             graph.launch(self._compute)
             return
         self._kernel.enqueue(slot.addresses, self._compute)
-        if is_due:
+        if self._pause:
+            self._pause -= 1
+        elif is_due:
             self._capture(slot, shapes)
 
     def _capture(self, slot: Slot, shapes: Shapes) -> None:
@@ -213,7 +217,10 @@ class _Lanes:
             recorder.enqueue(self._compute)  # once as it is: a library's first run may do more
             graph = self._gpu.capture(self._compute, lambda: recorder.enqueue(self._compute))
         except DeviceFull:
-            _log.warning("the GPU has no memory for another CUDA graph now")
+            _log.warning(
+                "the GPU has no memory for another CUDA graph; the next is tried %d batches on", _PAUSE
+            )
+            self._pause = _PAUSE
         except EngineFailed:
             _log.warning("this model's batches cannot be captured as CUDA graphs", exc_info=True)
             self._uses_graphs = False

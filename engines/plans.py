@@ -6,6 +6,7 @@ into, and only with the digest that was noted when it was built; anything else i
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -19,7 +20,8 @@ from engines.trt_build import Recipe
 from headrace.errors import ConfigRejected
 
 _log = logging.getLogger(__name__)
-_NOTE_LIMIT = 64 << 10
+MOST_PLANS = 64
+_SUFFIX = ".plan"
 _PRIVATE = 0o077  # bits that nobody but the owner may have
 
 
@@ -37,9 +39,9 @@ class Key:
         return cls(digest, _sha256(json.dumps(asdict(recipe), sort_keys=True).encode()), library, gpu)
 
     @property
-    def name(self) -> str:
-        """Of its files."""
-        return _sha256(json.dumps(asdict(self), sort_keys=True).encode())[:32]
+    def file(self) -> str:
+        """Its name."""
+        return _sha256(json.dumps(asdict(self), sort_keys=True).encode())[:32] + _SUFFIX
 
 
 class Plans:
@@ -53,10 +55,10 @@ class Plans:
         if not self._folder.exists():
             return None
         self._check()
-        note = self._read(f"{key.name}.json", _NOTE_LIMIT)
-        data = None if note is None else self._read(f"{key.name}.plan", None)
-        if note is None or data is None:
+        kept = self._read(key.file)
+        if kept is None:
             return None
+        note, _, data = kept.partition(b"\n")
         try:
             told = json.loads(note)
             is_it = told["key"] == asdict(key) and told["sha256"] == _sha256(data)
@@ -65,20 +67,38 @@ class Plans:
         if not is_it:
             _log.warning("a kept plan is damaged, and is built anew")
             return None
+        with contextlib.suppress(OSError):
+            os.utime(self._folder / key.file)  # the last to go
         return data
 
     def put(self, key: Key, data: bytes) -> None:
+        """One file, so that no two writers' halves meet. Of many plans those used longest ago go."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._check()
-        self._write(f"{key.name}.plan", data)
-        self._write(f"{key.name}.json", json.dumps({"key": asdict(key), "sha256": _sha256(data)}).encode())
+        note = json.dumps({"key": asdict(key), "sha256": _sha256(data)}).encode()
+        self._write(key.file, note + b"\n" + data)
+        self._tidy()
+
+    def drop(self, key: Key) -> None:
+        with contextlib.suppress(OSError):
+            (self._folder / key.file).unlink(missing_ok=True)
+
+    def _tidy(self) -> None:
+        """Others may do the same at the same time."""
+        ages = {}
+        for path in self._folder.glob(f"*{_SUFFIX}"):
+            with contextlib.suppress(OSError):
+                ages[path] = path.stat().st_mtime
+        for path in sorted(ages, key=lambda path: ages[path])[: max(0, len(ages) - MOST_PLANS)]:
+            with contextlib.suppress(OSError):
+                path.unlink()
 
     def timing_cache(self, library: str, gpu: str) -> bytes:
         """What earlier builds for this GPU measured; b"" at first."""
         if not self._folder.exists():
             return b""
         self._check()
-        return self._read(_timings(library, gpu), None) or b""
+        return self._read(_timings(library, gpu)) or b""
 
     def put_timing_cache(self, library: str, gpu: str, data: bytes) -> None:
         if data:
@@ -94,13 +114,13 @@ class Plans:
                 "0700): plans are run unchecked. Mend its mode, or name another folder"
             )
 
-    def _read(self, name: str, limit: int | None) -> bytes | None:
+    def _read(self, name: str) -> bytes | None:
         try:
             descriptor = os.open(self._folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
             return None
         with os.fdopen(descriptor, "rb") as file:
-            return file.read(-1 if limit is None else limit)
+            return file.read()
 
     def _write(self, name: str, data: bytes) -> None:
         """Whole or not at all."""

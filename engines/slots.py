@@ -18,6 +18,7 @@ Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 _ShapeKey = tuple[tuple[str, Shape], ...]
 _MOST_SEEN = 1000  # shapes
+_TWICE, _OFTEN = 2, 10  # times
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Slot:
         self._dtypes = {place.name: place.dtype for place in places}
         self._most_graphs = most_graphs
         self._graphs: OrderedDict[_ShapeKey, Captured] = OrderedDict()
-        self._seen: OrderedDict[_ShapeKey, None] = OrderedDict()  # once, of late
+        self._seen: OrderedDict[_ShapeKey, int] = OrderedDict()  # how often, of late, without a graph
         with ExitStack() as undo:
             self._pinned: dict[str, Pinned] = {}
             self._memory: dict[str, Memory] = {}
@@ -88,17 +89,17 @@ class Slot:
     def graph(self, shapes: Shapes) -> tuple[Graph | None, bool]:
         """The graph for these shapes, if there is one; else whether it is time to capture one: not at the
         first time, since shapes that come only once are not worth it, and a library's first run of a shape
-        may do what no graph can hold."""
+        may do what no graph can hold; and later where another's has to go for it."""
         key = tuple(shapes.items())
         if key in self._graphs:
             self._graphs.move_to_end(key)
             return self._graphs[key].graph, False
-        is_due = key in self._seen
-        self._seen[key] = None
+        self._seen[key] = times = self._seen.get(key, 0) + 1
         self._seen.move_to_end(key)
+        is_full = len(self._graphs) >= self._most_graphs
         while len(self._seen) > _MOST_SEEN:
             self._seen.popitem(last=False)
-        return None, is_due
+        return None, times >= (_OFTEN if is_full else _TWICE)
 
     def keep(self, shapes: Shapes, captured: Captured) -> None:
         """In place of the one that was not used for the longest time, when there are too many."""

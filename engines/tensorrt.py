@@ -53,15 +53,21 @@ class TensorRtEngine(GpuEngine):
         self._gpu = gpu or CudaGpu()
         self._share_bytes = device.part(gpu_share)
 
-        def plan(*, is_anew: bool) -> bytes:
-            where, room = library.gpu(device), self._share_bytes
-            return plan_of(library, artifact, recipe, where, plans, watcher, room, is_anew=is_anew)
+        kept = plans or plans_here()
+        key = Key.of(artifact.digest, recipe, library.in_words, library.gpu(device))
 
+        def plan() -> bytes:
+            return plan_of(library, artifact, recipe, key.gpu, kept, watcher, self._share_bytes)
+
+        known = kept_plan(kept, key)
         try:
-            self._begin(library, artifact, recipe, plan(is_anew=False), max_batch)
+            self._begin(library, artifact, recipe, known or plan(), max_batch)
         except PlanRefused as err:
-            _log.warning("%s; a kept one is not asked for twice", err)
-            self._begin(library, artifact, recipe, plan(is_anew=True), max_batch)
+            kept.drop(key)
+            if known is None:
+                raise
+            _log.warning("%s; this one was kept, and is built anew", err)
+            self._begin(library, artifact, recipe, plan(), max_batch)
         if self.inspection is not None:
             _log.info("%s in TensorRT: %s", artifact.manifest.name, self.inspection.in_words)
 
@@ -113,6 +119,14 @@ def recipe_of(
     return Recipe(profiles, (architecture,) if library.architectures else (), is_sparse=True)
 
 
+def kept_plan(plans: Plans, key: Key) -> bytes | None:
+    """None where there is none, or where others may write into the folder."""
+    try:
+        return plans.get(key)
+    except ConfigRejected:
+        return None  # `plan_of` says so, if one has to be built
+
+
 def plan_of(
     library: Library,
     artifact: Artifact,
@@ -121,8 +135,6 @@ def plan_of(
     plans: Plans | None = None,
     watcher: Watcher | None = None,
     workspace_bytes: int | None = None,
-    *,
-    is_anew: bool = False,
 ) -> bytes:
     """The kept plan of a version for this kind of GPU, else one that is built now, and kept.
 
@@ -133,14 +145,13 @@ def plan_of(
     manifest = artifact.manifest
     told = f"the plan of {manifest.name}/{manifest.version} for {gpu}"
     key = Key.of(artifact.digest, recipe, library.in_words, gpu)
+    if (known := kept_plan(kept, key)) is not None:
+        return known
     try:
-        known = None if is_anew else kept.get(key)
         before = kept.timing_cache(library.in_words, gpu)
     except ConfigRejected as err:
         _log.warning("building %s at every start: %s", told, err)
         return build_plan(library, artifact, recipe, watcher, workspace_bytes=workspace_bytes).data
-    if known is not None:
-        return known
     _log.info("building %s", told)
     plan = build_plan(library, artifact, recipe, watcher, before, workspace_bytes)
     try:

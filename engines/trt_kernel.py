@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engines.gpu import Gpu, Memory, Stream
+from engines.gpu import DeviceFull, Gpu, Memory, Stream
 from engines.gpu_runner import Recorder
 from engines.profiles import Profile, choose
 from engines.slots import Place, Shape, Shapes
@@ -68,9 +68,12 @@ class TrtKernel:
         self._check_validity()
         self._engine = self._runtime.deserialize_cuda_engine(self._plan)
         if self._engine is None:
+            why = self._log.why()
+            if "memory" in why.lower():
+                raise DeviceFull(f"{self._library.in_words} has no room for the plan: {why}")
             raise PlanRefused(
-                f"{self._library.in_words} does not take the plan ({self._log.why()}); a plan is for one "
-                "kind of GPU and one release: build it here"
+                f"{self._library.in_words} does not take the plan ({why}); a plan is for one kind of GPU and "
+                "one release: build it here"
             )
         self._plan = b""
         self._compare()
@@ -130,7 +133,9 @@ class TrtKernel:
             config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
             how = config
         context = engine.create_execution_context(how)
-        if context is None or not context.set_optimization_profile_async(number, self._stream.handle):
+        if context is None:
+            raise DeviceFull(f"{self._library.in_words} made no context: {self._log.why()}")
+        if not context.set_optimization_profile_async(number, self._stream.handle):
             raise EngineFailed(f"{self._library.in_words} made no context: {self._log.why()}")
         context.set_device_memory(self._scratch.address, self._size)
         self._stream.synchronize()

@@ -110,7 +110,7 @@ def _to_bf16(graph: onnx.GraphProto, exact: Mapping[str, Array]) -> None:
             part.i = brain
         for inner in (part.g, *part.graphs):
             _to_bf16(inner, exact)
-    for value in graph.value_info:
+    for value in (*graph.value_info, *graph.input, *graph.output):  # of the whole graph these are FP32
         if value.type.tensor_type.elem_type == half:
             value.type.tensor_type.elem_type = brain
 

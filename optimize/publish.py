@@ -11,7 +11,7 @@ from engines.python import call, module_of
 from headrace.config import check_name
 from headrace.errors import ConfigRejected, NotFound
 from headrace.tensors import Signature
-from optimize.float8 import SESSION, has_fp8
+from optimize.float8 import PRECISION, SESSION, has_fp8
 from optimize.graphs import files_of, signature_of
 
 ENGINES = ("onnxruntime", "openvino", "tensorrt")  # that run a graph
@@ -61,6 +61,8 @@ def publish_again(
             f"{', '.join(ENGINES)}"
         )
     check_engine(engine)
+    if manifest.precision == PRECISION:
+        _check_fp8(f"'{name}/{old}'", engine)
     target = into or repository
     return target.publish(
         name,
@@ -161,6 +163,9 @@ def _publish_graph(file: Path, repository: Repository, name: str, version: str, 
     except (DecodeError, ValueError) as err:
         raise ConfigRejected(f"{file.name!r} is neither an ONNX graph nor a Python file (.py)") from err
     signature = signature_of(model.graph)
+    is_fp8 = has_fp8(model.graph)
+    if is_fp8:
+        _check_fp8(repr(file.name), engine)
     return repository.publish(
         name,
         version,
@@ -169,7 +174,13 @@ def _publish_graph(file: Path, repository: Repository, name: str, version: str, 
         signature=signature,
         engine=engine,
         session=_session(file, engine),
+        precision=PRECISION if is_fp8 else "fp32",
     )
+
+
+def _check_fp8(told: str, engine: str) -> None:
+    if engine == "openvino":
+        raise ConfigRejected(f"{told} is in FP8, which openvino has not; allowed: onnxruntime, tensorrt")
 
 
 def _session(graph: Path, engine: str) -> SessionOptions | None:

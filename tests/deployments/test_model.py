@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from deployments.model import bucket_sizes, known_times
 from deployments.setup import setup_of
 from engines.load import load
 from headrace.config import BatchingConfig, ModelConfig
+from headrace.errors import TensorRejected
 from headrace.tensors import Array, Signature, TensorMap
 from tests.onnx_models import publish_all
 
@@ -51,3 +53,22 @@ def test_the_real_engine_runs_its_buckets_before_it_is_asked(tmp_path: Path) -> 
     service = known_times(engine, artifact, setup)
     assert engine.shapes == [(1, 8), (4, 8), (1, 32), (4, 32)]
     assert service.is_known
+
+
+class Limited(Watched):
+    """One that was built for lengths up to 32."""
+
+    def run(self, batch: TensorMap, outputs: tuple[str, ...] = ()) -> dict[str, Array]:
+        if batch["x"].shape[1] > 32:
+            raise TensorRejected("no profile holds it")
+        return super().run(batch, outputs)
+
+
+def test_examples_that_an_engine_was_not_built_for_are_left_out(tmp_path: Path) -> None:
+    artifact = publish_all(tmp_path).open("double", "1")
+    sizes = ({"batch": 1, "length": 100}, {"batch": 2, "length": 5})
+    artifact = replace(artifact, manifest=artifact.manifest.model_copy(update={"warm_up": sizes}))
+    setup = setup_of(ModelConfig(batching=BUCKETS), artifact.manifest, 1, 2)
+    engine = Limited(load(publish_all(tmp_path / "other").open("double", "1"), setup.threads))
+    assert known_times(engine, artifact, setup).is_known
+    assert engine.shapes[0] == (2, 5)

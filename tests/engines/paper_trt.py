@@ -119,8 +119,11 @@ class Engine:
     def create_engine_inspector(self) -> Inspector:
         return Inspector(self)
 
-    def create_execution_context(self, strategy: str) -> Context:
+    def create_execution_context(self, strategy: str) -> Context | None:
         assert strategy == "user"
+        if len(self.contexts) >= self.told.get("most_contexts", 1000):
+            self.log.log(Severity.ERROR, "no room for a context")
+            return None
         self.contexts.append(Context(self))
         return self.contexts[-1]
 
@@ -146,7 +149,7 @@ def library(gpu: PaperGpu) -> Library:
         def deserialize_cuda_engine(self, plan: bytes) -> Engine | None:
             told = json.loads(plan)
             if told.get("release") != 1:
-                self.log.log(Severity.ERROR, "built by another release")
+                self.log.log(Severity.ERROR, told.get("why", "built by another release"))
                 return None
             engines.append(Engine(gpu, told, self.log))
             return engines[-1]

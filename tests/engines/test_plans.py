@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from engines.plans import Key, Plans
+from engines.plans import MOST_PLANS, Key, Plans
 from engines.profiles import Profile
 from engines.trt_build import Recipe
 from headrace.errors import ConfigRejected
@@ -46,7 +47,7 @@ def test_another_graph_release_gpu_or_recipe_is_another_plan(folder: Path, chang
 def test_a_plan_that_is_not_what_was_kept_is_built_anew(folder: Path) -> None:
     plans = Plans(folder)
     plans.put(KEY, b"plan")
-    (folder / f"{KEY.name}.plan").write_bytes(b"another")
+    (folder / KEY.file).write_bytes(b"another")
     assert plans.get(KEY) is None
     plans.put(KEY, b"new")
     assert plans.get(KEY) == b"new"
@@ -56,8 +57,30 @@ def test_a_plan_that_is_not_what_was_kept_is_built_anew(folder: Path) -> None:
 def test_a_damaged_note_makes_no_error(folder: Path, note: str) -> None:
     plans = Plans(folder)
     plans.put(KEY, b"plan")
-    (folder / f"{KEY.name}.json").write_text(note)
+    (folder / KEY.file).write_text(f"{note}\nplan")
     assert plans.get(KEY) is None
+
+
+def test_a_plan_may_hold_any_bytes(folder: Path) -> None:
+    plans = Plans(folder)
+    plans.put(KEY, b"\n{}\n\x00\n")
+    assert plans.get(KEY) == b"\n{}\n\x00\n"
+    plans.drop(KEY)
+    plans.drop(KEY)
+    assert plans.get(KEY) is None
+
+
+def test_of_too_many_those_used_longest_ago_go(folder: Path) -> None:
+    plans = Plans(folder)
+    keys = [dataclasses.replace(KEY, graph=f"{number + 1:064}") for number in range(MOST_PLANS)]
+    for number, key in enumerate(keys):
+        plans.put(key, b"plan")
+        os.utime(folder / key.file, (number, number))
+    assert plans.get(keys[0]) == b"plan"  # used now
+    plans.put(KEY, b"plan")
+    left = [key for key in keys if (folder / key.file).exists()]
+    assert left == [keys[0], *keys[2:]]
+    assert plans.get(KEY) == b"plan"
 
 
 def test_a_folder_that_others_may_write_into_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -77,8 +100,8 @@ def test_a_link_in_the_place_of_a_plan_is_not_followed(folder: Path, tmp_path: P
     plans.put(KEY, b"plan")
     outside = tmp_path / "outside"
     outside.write_bytes(b"plan")
-    (folder / f"{KEY.name}.plan").unlink()
-    (folder / f"{KEY.name}.plan").symlink_to(outside)
+    (folder / KEY.file).unlink()
+    (folder / KEY.file).symlink_to(outside)
     assert plans.get(KEY) is None
 
 

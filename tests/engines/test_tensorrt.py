@@ -11,7 +11,7 @@ from engines import tensorrt
 from engines.artifact import Artifact, Repository
 from engines.driver import Device, Driver, find_driver
 from engines.load import load
-from engines.plans import Plans
+from engines.plans import Key, Plans
 from engines.tensorrt import TensorRtEngine, plan_of, plans_here, recipe_of
 from engines.trt_build import Plan, Recipe
 from engines.trt_library import RTX, find
@@ -96,6 +96,7 @@ class OnPaper:
 
     def build(self, library: object, artifact: Artifact, recipe: Recipe, *_: object, **__: object) -> Plan:
         self.builds += 1
+        self.recipe = recipe
         ranges = [
             ([1, profile.smallest["length"]], [4, profile.largest["length"]]) for profile in recipe.profiles
         ]
@@ -103,18 +104,41 @@ class OnPaper:
         return Plan(paper_trt.plan(ranges, release=release), b"", ())
 
 
+def _key_of(paper: OnPaper, artifact: Artifact) -> Key:
+    return Key.of(artifact.digest, paper.recipe, paper.library.in_words, "8.9 GPU on paper")
+
+
 def test_a_plan_is_built_once_and_one_that_is_refused_once_more(
     double: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    paper, plans = OnPaper(monkeypatch, release=0), Plans(tmp_path / "plans")
+    paper, plans = OnPaper(monkeypatch, release=1), Plans(tmp_path / "plans")
     for _ in range(2):
         engine = TensorRtEngine(double, 4, BUCKETS, plans=plans, gpu=paper.gpu)
         x = np.ones((3, 5), np.float32)
         np.testing.assert_array_equal(engine.run({"x": x})["y"], x + 1)
         engine.close()
         assert paper.gpu.is_empty()
-    assert paper.builds == 2  # one that is not taken, one that is; then a kept one
-    assert "does not take the plan (built by another release)" in caplog.text
+    assert paper.builds == 1
+    paper.release = 0
+    plans.put(
+        _key_of(paper, double), paper.build(None, double, paper.recipe).data
+    )  # as if of another release
+    engine = TensorRtEngine(double, 4, BUCKETS, plans=plans, gpu=paper.gpu)
+    engine.close()
+    assert paper.builds == 3
+    assert "(built by another release); a plan is for one kind of GPU and one release: build i" in caplog.text
+    assert "this one was kept, and is built anew" in caplog.text
+
+
+def test_a_plan_that_is_refused_as_it_was_built_is_not_built_again_nor_kept(
+    double: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paper, plans = OnPaper(monkeypatch, release=0), Plans(tmp_path / "plans")
+    with pytest.raises(EngineUnavailable, match="does not take the plan"):
+        TensorRtEngine(double, 4, BUCKETS, plans=plans, gpu=paper.gpu)
+    assert paper.builds == 1
+    assert not list((tmp_path / "plans").glob("*.plan"))
+    assert paper.gpu.is_empty()
 
 
 def test_a_plan_that_cannot_be_kept_runs_all_the_same(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engines.gpu import DeviceFull
 from engines.gpu_runner import GpuRunner
 from engines.profiles import make_profiles
 from engines.trt_kernel import TrtKernel
@@ -42,6 +43,35 @@ def test_each_batch_runs_in_the_profile_that_holds_it() -> None:
     assert [context.profile for context in engine.contexts] == [0, 1, 2]
     assert all("shape" in context.calls for context in engine.contexts)
     found.close()
+    assert gpu.is_empty()
+
+
+def test_without_room_for_a_graphs_context_it_runs_without_graphs() -> None:
+    gpu = PaperGpu()
+    found, trt = runner(gpu, most_contexts=len(PROFILES) + 1)
+    found.start()
+    for _ in range(6):
+        run(found, 2, 5)
+    assert found.num_graphs == 1  # of the two slots
+    assert len(trt.engines[0].contexts) == len(PROFILES) + 1
+    found.close()
+    assert gpu.is_empty()
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({"most_contexts": 1}, "no room for a context"),
+        ({"release": 0, "why": "out of memory"}, "out of memory"),
+    ],
+)
+def test_too_little_memory_is_told_and_no_reason_to_build_the_plan_anew(
+    told: dict[str, Any], why: str
+) -> None:
+    gpu = PaperGpu()
+    found, _ = runner(gpu, **told)
+    with pytest.raises(DeviceFull, match=why):
+        found.start()
     assert gpu.is_empty()
 
 

@@ -22,7 +22,7 @@ from optimize.api import optimize
 from optimize.float8 import SESSION, convert_to_fp8, has_fp8
 from optimize.goals import Goals
 from optimize.plans import build_plans
-from optimize.publish import publish_again
+from optimize.publish import publish, publish_again
 from optimize.quantize import preprocess
 from optimize.steps import QuantizeFloat8
 from tests import digits
@@ -127,5 +127,12 @@ def test_a_model_in_fp8_is_judged_here_and_planned_for_gpus_that_have_it(tmp_pat
         EngineUnavailable, match=r"'digits/\d' is in FP8, which .* 8\.9 on have, and not 8\.0"
     ):
         build_plans(artifact, find(RTX), plans, ["8.0"], max_batch=8)
+    with pytest.raises(ConfigRejected, match=r"is in FP8, which openvino has not"):
+        publish_again(repository, f"digits/{found.version}", "openvino")
+    graph = artifact.graph_path
+    as_file = publish(graph, repository, "as_file")
+    assert (as_file.manifest.precision, as_file.manifest.session) == ("fp8-static", SESSION)
+    with pytest.raises(ConfigRejected, match=r"is in FP8, which openvino has not"):
+        publish(graph, repository, "as_file", engine="openvino")
     back = publish_again(repository, f"digits/{artifact.manifest.version}", "onnxruntime")
     assert back.manifest.session == SESSION

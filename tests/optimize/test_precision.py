@@ -166,6 +166,30 @@ def test_in_bf16_weights_are_rounded_once_and_keep_their_range(source, inputs, t
     assert casts == {TensorProto.BFLOAT16, TensorProto.FLOAT}
 
 
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_branches_are_of_the_same_type_as_the_rest(tmp_path, precision):
+    value, bools = helper.make_tensor_value_info, TensorProto.BOOL
+    weight = np.eye(32, dtype=np.float32)
+
+    def branch(name, factor):
+        made = helper.make_node("MatMul", ["x", f"w_{name}"], [f"y_{name}"], name=name)
+        constants = [numpy_helper.from_array(weight * np.float32(factor), f"w_{name}")]
+        return helper.make_graph(
+            [made], name, [], [value(f"y_{name}", TensorProto.FLOAT, ["batch", 32])], constants
+        )
+
+    graph = helper.make_graph(
+        [helper.make_node("If", ["c"], ["y"], then_branch=branch("a", 1), else_branch=branch("b", 2))],
+        "g",
+        [value("x", TensorProto.FLOAT, ["batch", 32]), value("c", bools, [])],
+        [value("y", TensorProto.FLOAT, ["batch", 32])],
+    )
+    source = tmp_path / "if.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), source)
+    half = onnx.load(to_half(source, tmp_path / "half.onnx", precision))
+    onnx.checker.check_model(half, full_check=True)
+
+
 def test_operators_without_fp16_kernels_stay_fp32(tmp_path):
     source = _product(tmp_path / "w.onnx", np.eye(32))
     model = onnx.load(source)
