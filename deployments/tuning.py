@@ -24,7 +24,7 @@ from headrace.errors import ConfigRejected, NotFound
 from optimize.demand import known_shapes, read_shapes, variable_dims
 from optimize.publish import publish_again
 from optimize.tune import Fixed, Outcome, fixed_by, tune
-from optimize.tune_engines import LEAST, ON_CPUS, agreeing, alternatives
+from optimize.tune_engines import LEAST, ON_CPUS, agreeing, alternatives, check_engines
 
 if TYPE_CHECKING:
     from optimize.progress import Progress
@@ -114,6 +114,7 @@ def run(
             f"'{manifest.name}/{manifest.version}' is for {manifest.engine}, on a GPU; tune measures engines "
             f"on CPUs: {' and '.join(ON_CPUS)}"
         )
+    check_engines(artifact, engines)
     seen = known_shapes(manifest) if shapes is None else read_shapes(shapes, manifest.signature)
     learned: list[dict[str, int]] = list(subject.buckets)
     if not learned and buckets and variable_dims(manifest.signature):

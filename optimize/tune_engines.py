@@ -19,21 +19,27 @@ LEAST = 0.99  # cosine between two engines' answers; INT8 is rounded otherwise b
 _COMPARED = 32  # requests
 
 
-def alternatives(artifact: Artifact, engines: Sequence[str], folder: Path) -> dict[str, Artifact]:
-    """The version as each of the engines would run it, in repositories of their own below `folder`.
-
-    ConfigRejected for one that does not run this graph on a CPU, EngineUnavailable for one that cannot be
-    had.
-    """
-    found = {}
+def check_engines(artifact: Artifact, engines: Sequence[str]) -> None:
+    """ConfigRejected for one that does not run this graph on a CPU."""
     own = artifact.manifest
-    for engine in dict.fromkeys(engines):
+    for engine in engines:
         check_engine(engine)
         if engine not in ON_CPUS or own.engine not in ON_CPUS:
             raise ConfigRejected(
                 f"'{own.name}/{own.version}' is for {own.engine}, and {engine} was asked for; tune chooses "
                 f"among {' and '.join(ON_CPUS)}"
             )
+
+
+def alternatives(artifact: Artifact, engines: Sequence[str], folder: Path) -> dict[str, Artifact]:
+    """The version as each of the engines would run it, in repositories of their own below `folder`.
+
+    ConfigRejected as above, EngineUnavailable for one that cannot be had.
+    """
+    check_engines(artifact, engines)
+    found = {}
+    own = artifact.manifest
+    for engine in dict.fromkeys(engines):
         if engine == own.engine:
             continue
         if reason := probe(engine):
