@@ -18,6 +18,7 @@ from engines.artifact import Repository
 from optimize.inputs import write_inputs
 from optimize.publish import publish
 from tests.processes import headrace, started
+from tests.waiting import wait_until
 
 WIDTH, HIDDEN, CLASSES = 64, 256, 4
 RECIPE = """
@@ -83,8 +84,10 @@ def test_recent_inputs_of_a_server_make_a_version_and_it_is_rolled_out(recipe: P
         f"repository: models\ngateways: 1\nhttp: {{port: {port}}}\nmodels: {{own: {{keep_inputs: 50}}}}\n"
     )
     with started("serve", str(config)) as run:
-        assert run.wait_for("Ctrl-C ends it", 120), run.text()
-        found = re.search(r"ray\.init\('([^']+)'\)", run.text().replace("\n", ""))
+        # The last of what it says; the terminal's lines may break anywhere.
+        said = re.compile(r"ray\.init\('([^']+)'\)")
+        wait_until(lambda: said.search(run.text().replace("\n", "")) is not None, "that it serves", 120)
+        found = said.search(run.text().replace("\n", ""))
         assert found, run.text()
         requests = [infer_request("test", "own", {"x": row[None]}) for row in rows(2, 40)]
         assert asyncio.run(closed_loop("127.0.0.1", port, requests, 4)).num_failed == 0

@@ -50,7 +50,7 @@ def test_a_slower_build_is_found_twice_by_new_processes(builds: Repository, work
     sides = [Side(builds.open(MODEL, version)) for version in (PRESENT, SLOWED)]
     found = compare(sides[0], sides[1], work, seconds=40, tolerance=0.1, seed=1)
     worse = {measure: verdict for measure, verdict in found.verdicts.items() if verdict.state == "worse"}
-    assert {measure.kind for measure in worse} & {"p50", "throughput", "cost"}
+    assert {measure.kind for measure in worse} & {"p50", "least", "throughput", "cost"}
     assert all(verdict.ratio > 1.1 for verdict in worse.values())
     assert found.num_runs >= 2
 
