@@ -75,6 +75,7 @@ def test_a_package_for_a_gpu_is_no_version_for_the_cpu(
         aot.AotEngine(of_a_cpu, 1)
 
 
+@needs_compiler
 def test_without_torch_it_says_what_to_install(of_a_cpu: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(EngineUnavailable, match=r"'aot-cuda' unavailable: .*'headrace\[optimize,gpu\]'"):
