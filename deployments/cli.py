@@ -78,7 +78,9 @@ def optimize(
     ] = None,
     target: Annotated[
         list[str] | None,
-        typer.Option(help="onnxruntime (unless given), openvino, tensorrt or aot; may be repeated."),
+        typer.Option(
+            help="onnxruntime (unless given), openvino, tensorrt, aot or aot-cuda; may be repeated."
+        ),
     ] = None,
     steps: Annotated[
         list[str] | None,

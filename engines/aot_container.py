@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from engines.aot_package import METADATA, not_loaded
 from engines.artifact import Artifact
 from headrace.errors import ArtifactRejected, EngineFailed, EngineUnavailable
 
@@ -31,7 +32,7 @@ _SIGNATURES: dict[str, list[Any]] = {
     "GetCallSpec": [_Handle, ctypes.POINTER(ctypes.c_char_p), ctypes.POINTER(ctypes.c_char_p)],
     "Delete": [_Handle],
 }
-_CODE, _NODES, _METADATA = ".so", ".json", "_metadata.json"  # in a package
+_CODE, _NODES = ".so", ".json"  # in a package
 
 
 class Container:
@@ -39,7 +40,7 @@ class Container:
 
     def __init__(self, artifact: Artifact, streams: int) -> None:
         """From verified bytes; ArtifactRejected when this release of torch does not take them."""
-        import torch
+        import torch  # noqa: F401  the code is linked to its libraries
 
         manifest = artifact.manifest
         self._container = _Handle()
@@ -76,11 +77,7 @@ class Container:
             ) from err
         except (zipfile.BadZipFile, AttributeError, EngineFailed, ValueError, LookupError, TypeError) as err:
             self.close()
-            _log.exception("%s/%s cannot be loaded", manifest.name, manifest.version)
-            raise ArtifactRejected(
-                f"{told} cannot be loaded by torch {torch.__version__} ({type(err).__name__}); compile it "
-                "with this release"
-            ) from err
+            raise not_loaded(artifact, err) from err
 
     def run(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The outputs in their order, for tensors in the order of `inputs`. EngineFailed when it fails."""
@@ -148,7 +145,7 @@ def _code(package: bytes) -> bytes:
     that only torch's own way of running it knows."""
     with zipfile.ZipFile(io.BytesIO(package)) as archive:
         names = archive.namelist()
-        if any(name.endswith(_NODES) and not name.endswith(_METADATA) for name in names):
+        if any(name.endswith(_NODES) and not name.endswith(METADATA) for name in names):
             raise ArtifactRejected(
                 "the model has operators that its compiled code has torch run; leave it on onnxruntime"
             )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from engines.artifact import Artifact
 from engines.gpu import Gpu, Stream
 from engines.gpu_runner import Recorder
-from engines.profiles import Profile, choose
+from engines.profiles import Profile, choose, largest_of, shape_of, sizes_of
 from engines.slots import Place, Shape, Shapes
 from headrace.errors import ArtifactRejected, EngineFailed
 from headrace.tensors import TensorSpec
@@ -73,15 +73,9 @@ class AotKernel:
 
     def place(self, shapes: Shapes) -> Shapes:
         """TensorRejected names the nearest profile when none holds the shapes."""
-        sizes: dict[str, int] = {}
-        for spec in self._inputs:
-            sizes |= {
-                dim: size
-                for dim, size in zip(spec.shape, shapes[spec.name], strict=True)
-                if isinstance(dim, str)
-            }
+        sizes = sizes_of(self._inputs, shapes)
         choose(self._profiles, sizes)
-        found = {spec.name: _sized(spec, sizes) for spec in self._outputs}
+        found = {spec.name: shape_of(spec, sizes) for spec in self._outputs}
         self._shapes = {**shapes, **found}
         return found
 
@@ -103,8 +97,8 @@ class AotKernel:
         self._device.close()
 
     def _place(self, spec: TensorSpec) -> Place:
-        shapes = [_sized(spec, profile.largest) for profile in self._profiles]
-        return Place(spec.name, spec.dtype, tuple(max(sizes) for sizes in zip(*shapes, strict=True)))
+        shapes = [shape_of(spec, profile.largest) for profile in self._profiles]
+        return Place(spec.name, spec.dtype, largest_of(shapes))
 
 
 class _Work:
@@ -124,7 +118,3 @@ class _Work:
     def _run(self) -> None:
         for target, found in zip(self._targets, self._model(self._given), strict=True):
             target.copy_(found, non_blocking=True)
-
-
-def _sized(spec: TensorSpec, sizes: Mapping[str, int]) -> Shape:
-    return tuple(dim if isinstance(dim, int) else sizes[dim] for dim in spec.shape)

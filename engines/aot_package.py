@@ -31,7 +31,7 @@ TORCH_DTYPES = {
     "FP32": "float32",
     "FP64": "float64",
 }
-_SUFFIX = "_metadata.json"
+METADATA = "_metadata.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def made_for(artifact: Artifact) -> Made:
     manifest = artifact.manifest
     try:
         with zipfile.ZipFile(io.BytesIO(artifact.read(manifest.graph))) as package:
-            (name, *_) = [name for name in package.namelist() if name.endswith(_SUFFIX)]
+            (name, *_) = [name for name in package.namelist() if name.endswith(METADATA)]
             told = json.loads(package.read(name))
         capability = str(told["AOTI_COMPUTE_CAPABILITY"])
         return Made(
@@ -69,19 +69,25 @@ def load_package(artifact: Artifact, *, is_single_threaded: bool = False) -> Any
 
     ArtifactRejected when this release of torch does not take it.
     """
-    import torch
     from torch._inductor import aoti_load_package
 
-    manifest = artifact.manifest
     try:
-        data = io.BytesIO(artifact.read(manifest.graph))
+        data = io.BytesIO(artifact.read(artifact.manifest.graph))
         return aoti_load_package(data, run_single_threaded=is_single_threaded)
     except Exception as err:
-        _log.exception("torch cannot load %s/%s", manifest.name, manifest.version)
-        raise ArtifactRejected(
-            f"'{manifest.graph}' of '{manifest.name}/{manifest.version}' cannot be loaded by torch "
-            f"{torch.__version__} ({type(err).__name__}); compile it with this release"
-        ) from err
+        raise not_loaded(artifact, err) from err
+
+
+def not_loaded(artifact: Artifact, err: Exception) -> ArtifactRejected:
+    """What to raise when this release of torch does not take a package; why is for the log."""
+    import torch
+
+    manifest = artifact.manifest
+    _log.exception("%s/%s cannot be loaded", manifest.name, manifest.version)
+    return ArtifactRejected(
+        f"'{manifest.graph}' of '{manifest.name}/{manifest.version}' cannot be loaded by torch "
+        f"{torch.__version__} ({type(err).__name__}); compile it with this release"
+    )
 
 
 def check_dtypes(artifact: Artifact) -> None:

@@ -30,7 +30,7 @@ class Profile:
 
     def shapes(self, spec: TensorSpec) -> tuple[Shape, Shape, Shape]:
         """Of a tensor at these three sizes."""
-        return tuple(_shape(spec, sizes) for sizes in (self.smallest, self.usual, self.largest))  # type: ignore[return-value]
+        return tuple(shape_of(spec, sizes) for sizes in (self.smallest, self.usual, self.largest))  # type: ignore[return-value]
 
     def in_words(self) -> str:
         parts = [
@@ -75,7 +75,23 @@ def choose(profiles: Sequence[Profile], sizes: Sizes) -> int:
     raise TensorRejected(f"no profile holds {asked}; the nearest one takes {nearest.in_words()}")
 
 
-def _shape(spec: TensorSpec, sizes: Sizes) -> Shape:
+def sizes_of(specs: Sequence[TensorSpec], shapes: Mapping[str, Shape]) -> dict[str, int]:
+    """Of the variable dimensions, in tensors of these shapes."""
+    return {
+        dim: size
+        for spec in specs
+        for dim, size in zip(spec.shape, shapes[spec.name], strict=True)
+        if isinstance(dim, str)
+    }
+
+
+def largest_of(shapes: Sequence[Shape]) -> Shape:
+    """That holds each of these."""
+    return tuple(max(sizes) for sizes in zip(*shapes, strict=True))
+
+
+def shape_of(spec: TensorSpec, sizes: Sizes) -> Shape:
+    """A tensor's, where its variable dimensions are of these sizes."""
     return tuple(dim if isinstance(dim, int) else sizes[dim] for dim in spec.shape)
 
 

@@ -57,9 +57,9 @@ class TensorRtEngine(GpuEngine):
         key = Key.of(artifact.digest, recipe, library.in_words, library.gpu(device))
 
         def plan() -> bytes:
-            return plan_of(library, artifact, recipe, key.gpu, kept, watcher, self._share_bytes)
+            return plan_of(library, artifact, recipe, key, kept, watcher, self._share_bytes)
 
-        known = kept_plan(kept, key)
+        known = _kept(kept, key)
         try:
             self._begin(library, artifact, recipe, known or plan(), max_batch)
         except PlanRefused as err:
@@ -119,7 +119,7 @@ def recipe_of(
     return Recipe(profiles, (architecture,) if library.architectures else (), is_sparse=True)
 
 
-def kept_plan(plans: Plans, key: Key) -> bytes | None:
+def _kept(plans: Plans, key: Key) -> bytes | None:
     """None where there is none, or where others may write into the folder."""
     try:
         return plans.get(key)
@@ -131,32 +131,28 @@ def plan_of(
     library: Library,
     artifact: Artifact,
     recipe: Recipe,
-    gpu: str,
-    plans: Plans | None = None,
+    key: Key,
+    plans: Plans,
     watcher: Watcher | None = None,
     workspace_bytes: int | None = None,
 ) -> bytes:
-    """The kept plan of a version for this kind of GPU, else one that is built now, and kept.
+    """A version's plan, built now, and kept.
 
     Where others may write into the folder of plans nothing is taken from it, nor put there; where nothing
     can be written the plan is there all the same.
     """
-    kept = plans or plans_here()
     manifest = artifact.manifest
-    told = f"the plan of {manifest.name}/{manifest.version} for {gpu}"
-    key = Key.of(artifact.digest, recipe, library.in_words, gpu)
-    if (known := kept_plan(kept, key)) is not None:
-        return known
+    told = f"the plan of {manifest.name}/{manifest.version} for {key.gpu}"
     try:
-        before = kept.timing_cache(library.in_words, gpu)
+        before = plans.timing_cache(key.library, key.gpu)
     except ConfigRejected as err:
         _log.warning("building %s at every start: %s", told, err)
         return build_plan(library, artifact, recipe, watcher, workspace_bytes=workspace_bytes).data
     _log.info("building %s", told)
     plan = build_plan(library, artifact, recipe, watcher, before, workspace_bytes)
     try:
-        kept.put(key, plan.data)
-        kept.put_timing_cache(library.in_words, gpu, plan.timing_cache)
+        plans.put(key, plan.data)
+        plans.put_timing_cache(key.library, key.gpu, plan.timing_cache)
     except (ConfigRejected, OSError) as err:
         _log.warning("%s is built, but cannot be kept: %s", told, getattr(err, "strerror", None) or err)
     return plan.data

@@ -8,7 +8,7 @@ from typing import Any
 
 from engines.gpu import DeviceFull, Gpu, Memory, Stream
 from engines.gpu_runner import Recorder
-from engines.profiles import Profile, choose
+from engines.profiles import Profile, choose, largest_of, shape_of, sizes_of
 from engines.slots import Place, Shape, Shapes
 from engines.trt_inspect import Inspection, inspected
 from engines.trt_library import RTX, Library, log_of
@@ -90,7 +90,7 @@ class TrtKernel:
 
     def place(self, shapes: Shapes) -> Shapes:
         """TensorRejected names the nearest profile when none holds the shapes."""
-        self._active, self._placed = choose(self._profiles, self._sizes(shapes)), shapes
+        self._active, self._placed = choose(self._profiles, sizes_of(self._signature.inputs, shapes)), shapes
         return self._shapes_of_outputs(self._active, shapes)
 
     def enqueue(self, addresses: Mapping[str, int], stream: Stream) -> None:
@@ -178,27 +178,17 @@ class TrtKernel:
                 f"the plan has {engine.num_optimization_profiles} profiles, not {len(self._profiles)}"
             )
 
-    def _sizes(self, shapes: Shapes) -> dict[str, int]:
-        return {
-            dim: size
-            for spec in self._signature.inputs
-            for dim, size in zip(spec.shape, shapes[spec.name], strict=True)
-            if isinstance(dim, str)
-        }
-
     def _largest(self, spec: TensorSpec) -> Shape:
-        shapes = [profile.shapes(spec)[2] for profile in self._profiles]
-        return tuple(max(sizes) for sizes in zip(*shapes, strict=True))
+        return largest_of([shape_of(spec, profile.largest) for profile in self._profiles])
 
     def _measured_outputs(self) -> list[Place]:
         largest: dict[str, list[Shape]] = {spec.name: [] for spec in self._signature.outputs}
         for number, profile in enumerate(self._profiles):
-            inputs = {spec.name: profile.shapes(spec)[2] for spec in self._signature.inputs}
+            inputs = {spec.name: shape_of(spec, profile.largest) for spec in self._signature.inputs}
             for name, shape in self._shapes_of_outputs(number, inputs).items():
                 largest[name].append(shape)
         return [
-            Place(spec.name, spec.dtype, tuple(max(sizes) for sizes in zip(*largest[spec.name], strict=True)))
-            for spec in self._signature.outputs
+            Place(spec.name, spec.dtype, largest_of(largest[spec.name])) for spec in self._signature.outputs
         ]
 
     def _shapes_of_outputs(self, number: int, shapes: Shapes) -> dict[str, Shape]:

@@ -71,7 +71,7 @@ def publish_again(
         graph=manifest.graph,
         signature=manifest.signature,
         engine=engine,
-        session=_session(source.folder / manifest.graph, engine),
+        session=_session(manifest.precision, engine),
         grouping=manifest.grouping,
         warm_up=manifest.warm_up,
         precision=manifest.precision,
@@ -163,8 +163,8 @@ def _publish_graph(file: Path, repository: Repository, name: str, version: str, 
     except (DecodeError, ValueError) as err:
         raise ConfigRejected(f"{file.name!r} is neither an ONNX graph nor a Python file (.py)") from err
     signature = signature_of(model.graph)
-    is_fp8 = has_fp8(model.graph)
-    if is_fp8:
+    precision = PRECISION if has_fp8(model.graph) else "fp32"
+    if precision == PRECISION:
         _check_fp8(repr(file.name), engine)
     return repository.publish(
         name,
@@ -173,8 +173,8 @@ def _publish_graph(file: Path, repository: Repository, name: str, version: str, 
         graph=file.name,
         signature=signature,
         engine=engine,
-        session=_session(file, engine),
-        precision=PRECISION if is_fp8 else "fp32",
+        session=_session(precision, engine),
+        precision=precision,
     )
 
 
@@ -183,10 +183,6 @@ def _check_fp8(told: str, engine: str) -> None:
         raise ConfigRejected(f"{told} is in FP8, which openvino has not; allowed: onnxruntime, tensorrt")
 
 
-def _session(graph: Path, engine: str) -> SessionOptions | None:
+def _session(precision: str, engine: str) -> SessionOptions | None:
     """How the engine has to load it, if not as usual."""
-    import onnx
-
-    if engine != "onnxruntime" or not has_fp8(onnx.load(graph, load_external_data=False).graph):
-        return None
-    return SESSION
+    return SESSION if engine == "onnxruntime" and precision == PRECISION else None

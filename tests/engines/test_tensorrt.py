@@ -71,11 +71,12 @@ def test_from_a_folder_of_others_no_plan_is_taken_and_none_put_there(
     library = find(RTX)
     recipe = recipe_of(library, double, "8.9", 4, ())
     folder = tmp_path / "plans"
-    first = plan_of(library, double, recipe, "8.9", Plans(folder))
+    key = Key.of(double.digest, recipe, library.in_words, "8.9")
+    first = plan_of(library, double, recipe, key, Plans(folder))
     kept = {path: path.read_bytes() for path in folder.iterdir()}
     folder.chmod(0o770)
     caplog.clear()
-    again = plan_of(library, double, recipe, "8.9", Plans(folder))
+    again = plan_of(library, double, recipe, key, Plans(folder))
     assert len(again) == pytest.approx(len(first), rel=0.1)
     assert {path: path.read_bytes() for path in folder.iterdir()} == kept
     assert "building the plan of double/9 for 8.9 at every start: the folder of built plans" in caplog.text
